@@ -1,0 +1,122 @@
+"""Reads a preset or a YAML file with overrides into a validated `RunConfig`."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+PRESETS = Path(__file__).parent
+
+Names = Mapping[str, Sequence[str]]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3 for a string; people mean the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+
+def list_presets() -> dict[str, str]:
+    """Name and first comment line of each preset that ships with the package."""
+    return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(PRESETS.glob("*.yaml"))}
+
+
+def load_config(source: str | Path, overrides: Iterable[str] = (), names: Names | None = None) -> RunConfig:
+    """The validated configuration of a preset's name or a YAML file, with `section.key=value` overrides.
+
+    `names` lists what the registries know: "methods", "masks", "operations", "strategies", ….
+
+    Raises:
+        UserError: no such preset or file, no valid YAML, an unknown key, a wrong type or an impossible value.
+    """
+    path = _find(source)
+    try:
+        values = yaml.load(path.read_text(), _Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold sections like 'search:', not a {type(values).__name__}")
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return RunConfig.model_validate(values, context=names)
+    except ValidationError as error:
+        raise UserError(_describe(error, values)) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The whole resolved configuration as YAML text that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
+
+
+def differences(first: BaseModel, second: BaseModel, prefix: str = "") -> list[str]:
+    """Where two configurations differ, as `key: first, second`."""
+    found = []
+    for key in type(first).model_fields:
+        a, b = getattr(first, key), getattr(second, key)
+        if isinstance(a, BaseModel) and isinstance(b, BaseModel):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} there, {b} here")
+    return found
+
+
+def _find(source: str | Path) -> Path:
+    presets = list_presets()
+    if str(source) in presets:
+        return PRESETS / f"{source}.yaml"
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"config '{source}': no such file or preset; presets are {', '.join(presets)}")
+    return path
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{override}': must be section.key=value, such as search.epochs=3")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise UserError(f"{key}: '{text}' is no YAML value; quote it as in {key}='\"…\"'") from None
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{key}: {section} is a value, not a section")
+    values[last] = value
+
+
+def _describe(error: ValidationError, values: dict[str, Any]) -> str:
+    """The first fault as one line: key, value, what is allowed."""
+    fault = error.errors(include_url=False)[0]
+    *parents, last = fault["loc"] or ("",)
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        fields = _fields([str(part) for part in parents])
+        close = difflib.get_close_matches(str(last), fields, 1)
+        hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(fields)}"
+        return f"{key}: unknown key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if isinstance(fault["input"], dict | BaseModel):
+        return f"{key}: {message}"
+    return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields(parents: Sequence[str]) -> list[str]:
+    model: Any = RunConfig
+    for parent in parents:
+        model = model.model_fields[parent].annotation
+    return list(model.model_fields)
