@@ -1,0 +1,45 @@
+"""Detectors: networks that turn a picture into a map of the probability that each pixel was inpainted."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DETECTORS = {
+    "giidnet": ("detectors.giidnet:GIIDNet", "this project's network: enhancement, searched extraction, attention"),
+    "mantranet": ("detectors.mantranet:ManTraNet", "ManTraNet with ConvLSTM (Wu et al. 2019)"),
+}
+"""Where each detector's class is, and what it is. Named here as text: a list of names must not import torch."""
+
+STREAMS = ("plain", "bayar", "prefilter")
+"""Streams that the enhancement block can have."""
+
+
+def list_detectors() -> list[str]:
+    """Names that `create_detector` takes."""
+    return list(DETECTORS)
+
+
+def create_detector(name: str, checkpoint_path: str | Path | None = None, **options: Any) -> "nn.Module":
+    """A detector by name; with `checkpoint_path` (a `model.safetensors` or its folder) with trained weights.
+
+    Its `forward` maps images, RGB float32 N×3×H×W in [0, 1] with H, W ≥ 16, to probabilities N×1×H×W.
+    `options` are the constructor's; a checkpoint brings its own, and those given must agree with them.
+
+    Raises:
+        UserError: unknown name or option, or a checkpoint of another network.
+    """
+    if name not in DETECTORS:
+        raise UserError(f"detector '{name}': unknown; known are {', '.join(DETECTORS)}")
+    if checkpoint_path is not None:
+        from detectors.checkpoints import load_detector
+        return load_detector(checkpoint_path, expected=name, expected_options=options).module
+    module, cls = DETECTORS[name][0].split(":")
+    try:
+        return getattr(importlib.import_module(module), cls)(**options)
+    except TypeError as error:
+        raise UserError(f"detector '{name}': {error}") from None

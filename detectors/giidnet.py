@@ -1,0 +1,47 @@
+"""GIID-Net with any genotype (Wu & Zhou 2021), corrected where the published code is defective."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from detectors.blocks import Decision, Enhancement, median3, pad_to_multiple
+from search_space.cells import build_extraction, scaled
+from search_space.genotype import Genotype, genotype_from_dict, released_genotype
+
+
+class GIIDNet(nn.Module):
+    """Enhancement, extraction by `genotype`, decision with attention, 3×3 median.
+
+    Args:
+        genotype: a `Genotype`, its dictionary form, or None for the released one.
+        width: factor on all channels.
+        streams: those of the enhancement block, see `detectors.blocks.Enhancement`.
+        global_attention, local_attention, median: switches for ablations.
+    """
+
+    def __init__(self, genotype: Genotype | Mapping[str, Any] | None = None, width: float = 1.0,
+                 streams: Sequence[str] = ("plain", "bayar", "prefilter"), global_attention: bool = True,
+                 local_attention: bool = True, median: bool = True) -> None:
+        super().__init__()
+        if genotype is None:
+            genotype = released_genotype()
+        elif not isinstance(genotype, Genotype):
+            genotype = genotype_from_dict(genotype)
+        self.reduction = 2 * genotype.space.reduction
+        self.median = median
+        self.enhancement = Enhancement(streams, width)
+        self.extraction = build_extraction(genotype, width)
+        self.decision = Decision(scaled(genotype.space.channels[-1], width), self.reduction, width,
+                                 global_attention, local_attention)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """RGB N×3×H×W in [0, 1], H, W ≥ 16, to logits N×1×H×W."""
+        height, width = images.shape[-2:]
+        x = pad_to_multiple(images * 2 - 1, self.reduction)
+        x = self.decision(self.extraction(self.enhancement(x)))[..., :height, :width]
+        return median3(x) if self.median else x
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB N×3×H×W in [0, 1], H, W ≥ 16, to the probability N×1×H×W that each pixel was inpainted."""
+        return self.logits(images).sigmoid()
