@@ -1,0 +1,104 @@
+"""What search and retraining share: the device, checkpoints of running work, and what a result came from."""
+
+import io
+import math
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from configs.errors import UserError
+from configs.files import write_atomic
+from configs.schema import RunConfig
+
+
+def make_fabric(config: RunConfig) -> Fabric:
+    """Lightning Fabric on the configured device and precision.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device = cuda: no CUDA device here; use device=cpu or auto")
+    return Fabric(accelerator=resolve_device(config), devices=1, precision=config.precision)
+
+
+def resolve_device(config: RunConfig) -> str:
+    """"cuda" or "cpu"."""
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+@dataclass
+class Checkpointer:
+    """Saves the state of running work every `seconds`, whole or not at all."""
+
+    path: Path
+    seconds: float
+    last: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() - self.last >= self.seconds
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Writes `state`: tensors, numbers, strings, lists and dictionaries of them."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_atomic(self.path, buffer.getvalue())
+        self.last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last saved state, on the CPU; None if there is none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(f"{self.path}: damaged ({error}); delete it to start this stage anew") from None
+
+    def remove(self) -> None:
+        """Deletes the file of finished work."""
+        self.path.unlink(missing_ok=True)
+
+
+def check_finite(loss: float, step: int, key: str) -> float:
+    """Returns `loss`.
+
+    Raises:
+        UserError: it is not finite; `key` is the learning rate to lower.
+    """
+    if not math.isfinite(loss):
+        raise UserError(f"the loss became {loss} at step {step}; lower {key} (the last checkpoint is kept)")
+    return loss
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: version(name) for name in ("giidnet", "torch", "nni", "numpy", "opencv-python", "scikit-image",
+                                             "patchmatch-cython")}
+
+
+def git_revision() -> str:
+    """Revision of this code, with "+changes" where files differ from it; "unknown" outside a git checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

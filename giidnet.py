@@ -1,0 +1,346 @@
+"""The command line. Heavy imports wait until a command needs them, so that usage errors answer at once."""
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from configs.errors import UserError
+from configs.files import locked, make_folder, write_atomic, write_rows
+from configs.load import differences, dump_config, list_presets, load_config
+
+if TYPE_CHECKING:
+    from configs.schema import RunConfig
+
+STAGES = ("search", "retrain", "benchmark", "report")
+
+
+def registries() -> dict[str, list[str]]:
+    """The names that a configuration may use, by kind."""
+    from detectors import STREAMS
+    from forgeries import list_masks, list_methods, list_perturbations
+    from retrain import list_trainees
+    from search import list_strategies
+    from search_space import list_operations
+    return {"methods": list_methods(), "masks": list_masks(), "perturbations": list_perturbations(),
+            "operations": list_operations(), "strategies": list_strategies(), "trainees": list_trainees(),
+            "streams": list(STREAMS)}
+
+
+def _run_stage(name: str, config: "RunConfig", folder: Path) -> None:
+    if name == "search":
+        from search.stage import run_search
+        run_search(config, folder)
+    elif name == "retrain":
+        from retrain.stage import run_retrain
+        run_retrain(config, folder)
+    elif name == "benchmark":
+        from results.benchmark import run_benchmark
+        run_benchmark(config, folder)
+    else:
+        from results.report import write_report
+        write_report(folder)
+
+
+def _product(name: str, folder: Path) -> Path:
+    """The file that a finished stage leaves last."""
+    return folder / {"search": "search/genotype.yaml", "retrain": "retrain/finished",
+                     "benchmark": "results/summary.csv", "report": "results/report.html"}[name]
+
+
+def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool) -> None:
+    """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished.
+
+    Raises:
+        UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off.
+    """
+    make_folder(folder)
+    with locked(folder):
+        saved = folder / "config.yaml"
+        if saved.exists():
+            found = differences(load_config(saved, names=registries()), config)
+            if found:
+                raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); "
+                                "name another --out")
+        started = [name for name in stages if _started(name, folder)]
+        if started and not resume:
+            raise UserError(f"{folder}: already holds a {started[0]}; add --resume to continue it, "
+                            "or name another --out")
+        write_atomic(saved, dump_config(config))
+        for name in stages:
+            if name == "report" or not _product(name, folder).exists():
+                click.echo(f"── {name}", err=True)
+                _run_stage(name, config, folder)
+                if name == "retrain":
+                    write_atomic(_product(name, folder), "")
+    if "benchmark" in stages or "report" in stages:
+        from results.tables import closing_table
+        click.echo(closing_table(folder))
+    if "report" in stages:
+        click.echo(f"Report: {(folder / 'results' / 'report.html').resolve()}")
+    else:
+        click.echo(f"Results: {folder.resolve()}")
+
+
+def _started(name: str, folder: Path) -> bool:
+    """Whether a stage left anything; a report alone can be written again."""
+    place = {"search": "search", "retrain": "retrain", "benchmark": "results/records.csv"}.get(name)
+    return place is not None and (folder / place).exists()
+
+
+def _configure(source: str | None, out: Path | None, overrides: tuple[str, ...],
+               **options: Any) -> tuple["RunConfig", Path]:
+    """The configuration and the run folder. A folder that has a configuration is continued with it."""
+    extra = [f"{key}={_yaml(value)}" for key, value in options.items() if value]
+    if source is None and out is not None and (out / "config.yaml").exists():
+        source = str(out / "config.yaml")
+    config = load_config(source or "quick", [*overrides, *extra], registries())
+    return config, out or Path("runs") / config.name
+
+
+def _yaml(value: Any) -> str:
+    import json
+    return json.dumps(list(value) if isinstance(value, tuple) else str(value))
+
+
+def config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--config, --out, --resume and overrides."""
+    for decorate in (
+        click.argument("overrides", nargs=-1, metavar="[section.key=value]..."),
+        click.option("--resume", is_flag=True, help="Continue a run that was interrupted."),
+        click.option("--out", type=click.Path(path_type=Path), help="Run folder; default runs/<name>."),
+        click.option("--config", "source", metavar="FILE|PRESET", help="YAML file or preset; default quick."),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="giidnet")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Find inpainted regions in photographs: search, retrain, benchmark, detect."""
+
+
+@cli.command("run")
+@config_options
+def run_command(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...]) -> None:
+    """Run all stages that the config lists."""
+    config, folder = _configure(source, out, overrides)
+    run(config, tuple(config.stages), folder, resume)
+
+
+@cli.command()
+@config_options
+def search(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...]) -> None:
+    """Find a genotype: search/genotype.yaml, candidates.csv."""
+    config, folder = _configure(source, out, overrides)
+    run(config, ("search",), folder, resume)
+
+
+@cli.command()
+@click.option("--genotype", type=click.Path(), help="Genotype file; default the run's own.")
+@config_options
+def retrain(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
+            genotype: str | None) -> None:
+    """Train the discovered network and the baselines."""
+    config, folder = _configure(source, out, overrides, **{"retrain.genotype": genotype})
+    run(config, ("retrain",), folder, resume)
+
+
+@cli.command()
+@click.option("--detectors", multiple=True, help="Checkpoint or its folder; repeat for several.")
+@click.option("--data", type=click.Path(), help="Folder <METHOD>/{images,masks} to test on.")
+@config_options
+def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
+              detectors: tuple[str, ...], data: str | None) -> None:
+    """Score detectors on forged test photographs or on --data."""
+    # `--detectors A B` as the contract writes it: further names come as arguments without "=".
+    names = tuple(word for word in overrides if "=" not in word)
+    config, folder = _configure(source, out, tuple(word for word in overrides if "=" in word),
+                                **{"benchmark.detectors": detectors + names, "benchmark.data": data})
+    run(config, ("benchmark",), folder, resume)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder, as an option.")
+def report(folder: Path | None, out: Path | None) -> None:
+    """Write results/report.html of a run folder."""
+    folder = folder or out or Path("runs/quick")
+    if not (folder / "config.yaml").exists():
+        raise UserError(f"{folder}: no run there (no config.yaml)")
+    config, _ = _configure(None, folder, ())
+    run(config, ("report",), folder, resume=True)
+
+
+@cli.command()
+@click.option("--photos", "photos", required=True, type=click.Path(path_type=Path), help="Folder of photographs.")
+@click.option("--methods", multiple=True, required=True, help="Inpainting method; repeat for several.")
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--count", default=100, show_default=True, type=click.IntRange(1), help="Pictures per method.")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(16), help="Side of a picture.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.argument("more_methods", nargs=-1, metavar="[METHOD]...")
+def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, ...], out: Path, count: int,
+               size: int, seed: int) -> None:
+    """Write a forged dataset: <METHOD>/{images,masks,originals} and manifest.csv."""
+    names = methods + more_methods
+    from configs.schema import Photos
+    from forgeries import list_masks, list_methods
+    for name in names:
+        if name not in list_methods():
+            raise UserError(f"method '{name}': unknown; known are {', '.join(list_methods())}")
+    from forgeries.dataset import Recipe
+    from forgeries.photos import find_all
+    from forgeries.synthesize import synthesize as write
+    make_folder(out)
+    recipe = Recipe(tuple(names), tuple(list_masks()), (0.04, 0.25), size, ("none",), tuple(Photos().shrink or ()))
+    with locked(out):
+        rows = write(find_all(photos, size).photos, names, out, recipe, seed, count)
+    click.echo(f"{len(rows)} pictures: {out.resolve() / 'manifest.csv'}")
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["methods", "detectors", "strategies", "presets"]))
+def list_command(what: str) -> None:
+    """List what can be named."""
+    if what == "methods":
+        from forgeries.methods import METHODS
+        found = {name: f"{method.title} ({method.source}; {method.kind})" for name, method in METHODS.items()}
+    elif what == "detectors":
+        from detectors import DETECTORS
+        found = {name: text for name, (_, text) in DETECTORS.items()}
+    elif what == "strategies":
+        from search import STRATEGIES
+        found = {name: text for name, (_, text) in STRATEGIES.items()}
+    else:
+        found = list_presets()
+    width = max(map(len, found))
+    for name, text in found.items():
+        click.echo(f"{name:{width}}  {text}")
+
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+DETECTIONS = ("image", "width", "height", "mean", "max", "flagged_fraction", "map", "overlay")
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--detector", default="giidnet", show_default=True, help="What the weights must be of.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint or its folder.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("detections"), show_default=True)
+@click.option("--raw", is_flag=True, help="Also write the map as float32 .npy.")
+def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Path, raw: bool) -> None:
+    """Write a heat map and an overlay of each picture, and detections.csv."""
+    files = list(_pictures(paths))
+    weights = weights or Path("runs/quick/retrain") / detector
+    if not weights.exists():
+        raise UserError(f"{weights}: no trained weights there; train some with 'giidnet run', or name them "
+                        "with --weights")
+    from detectors import create_detector
+    module = create_detector(detector, weights)
+    make_folder(out)
+    import numpy as np
+    import io
+    import cv2
+
+    from configs.progress import track
+    from detectors.inference import MINIMUM_SIDE, overlay, predict_map, to_grey
+    from forgeries.photos import read_photo
+    rows, failed = [], []
+
+    def write_image(path: Path, image: Any) -> str:
+        write_atomic(path, cv2.imencode(".png", image)[1].tobytes())
+        return path.name
+
+    stems = _unique_stems(files)
+    for path in track(files, "detect", len(files), "picture"):
+        try:
+            image = read_photo(path)
+            if min(image.shape[:2]) < MINIMUM_SIDE:
+                raise UserError(f"{path}: smaller than {MINIMUM_SIDE} pixels")
+        except UserError as error:
+            failed.append(str(error))
+            continue
+        probability, stem = predict_map(module, image), stems[path]
+        if raw:
+            buffer = io.BytesIO()
+            np.save(buffer, probability)
+            write_atomic(out / f"{stem}_map.npy", buffer.getvalue())
+        rows.append({
+            "image": str(path), "width": image.shape[1], "height": image.shape[0],
+            "mean": f"{probability.mean():.6f}", "max": f"{probability.max():.6f}",
+            "flagged_fraction": f"{(probability >= 0.5).mean():.6f}",
+            "map": write_image(out / f"{stem}_map.png", to_grey(probability)),
+            "overlay": write_image(out / f"{stem}_overlay.png", overlay(image, probability)[..., ::-1])})
+    write_rows(out / "detections.csv", DETECTIONS, rows)
+    for line in failed:
+        click.echo(f"skipped {line}", err=True)
+    if not rows:
+        raise UserError(f"none of {len(files)} pictures could be read")
+    click.echo(f"{len(rows)} pictures, {len(failed)} skipped: {(out / 'detections.csv').resolve()}")
+
+
+def _pictures(paths: tuple[Path, ...]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            if not found:
+                raise UserError(f"{path}: no pictures there")
+            yield from found
+        elif path.exists():
+            yield path
+        else:
+            raise UserError(f"{path}: no such file or folder")
+
+
+def _unique_stems(files: list[Path]) -> dict[Path, str]:
+    """Names of the outputs: the stem, with its folder's name or a number where stems collide."""
+    used: set[str] = set()
+    stems: dict[Path, str] = {}
+    for path in files:
+        options = [path.stem, f"{path.parent.name}_{path.stem}"]
+        number = 2
+        while options[0] in used and options[-1] in used:
+            options.append(f"{path.stem}_{number}")
+            number += 1
+        stems[path] = options[0] if options[0] not in used else options[-1]
+        used.add(stems[path])
+    return stems
+
+
+@contextmanager
+def _one_line_errors(debug: bool) -> Iterator[None]:
+    """What the user can mend ends in one line and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        if debug:
+            raise
+        click.echo(f"giidnet: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        if debug:
+            raise
+        click.echo(f"giidnet: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("giidnet: interrupted; --resume continues", err=True)
+        sys.exit(130)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `giidnet`."""
+    words = sys.argv[1:] if arguments is None else arguments
+    with _one_line_errors("--debug" in words):
+        # --debug is meant wherever it stands.
+        cli([word for word in words if word != "--debug"], standalone_mode=False, prog_name="giidnet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The retraining stage: a genotype in, `retrain/<detector>/model.safetensors` out."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from configs.engine import Checkpointer, git_revision, versions
+from configs.errors import UserError
+from configs.schema import RunConfig
+from configs.streams import stream, torch_seed
+from detectors import create_detector
+from detectors.checkpoints import save_detector
+from forgeries.photos import Photo, PhotoSet, find_photos
+from retrain.trainer import Trained, train
+from search_space.genotype import (
+    PAPER_SPACE,
+    Genotype,
+    SpaceShape,
+    genotype_dict,
+    random_genotype,
+    read_genotype,
+    released_genotype,
+)
+
+
+def run_retrain(config: RunConfig, folder: Path) -> None:
+    """Trains, or continues to train, every detector of `config.retrain.detectors` at the same budget."""
+    space = SpaceShape.of(config.space)
+    photos = find_photos(config.photos, config.forgeries.image_size)
+    genotypes = _genotypes(config, folder, space)
+    with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
+        for name in config.retrain.detectors:
+            out = folder / "retrain" / name
+            if name.startswith("giidnet") and name not in genotypes:
+                continue
+            if (out / "model.safetensors").exists():
+                continue
+            options: dict[str, Any] = {"width": config.retrain.width}
+            if name in genotypes:
+                options["genotype"] = genotype_dict(genotypes[name])
+            torch.manual_seed(torch_seed(config.seed, "weights", name))
+            detector = name.split("-")[0]
+            module = create_detector(detector, **options)
+            trained = train(name, module, config, photos, out, board)
+            module.load_state_dict(trained.state)
+            save_detector(out, detector, module, options, provenance(config, photos, trained))
+            Checkpointer(out / "checkpoint.pt", 0).remove()
+
+
+def provenance(config: RunConfig, photos: PhotoSet, trained: Trained) -> dict[str, Any]:
+    """What a checkpoint was trained on; the benchmark labels its columns by this."""
+
+    def sources(split: tuple[Photo, ...]) -> list[dict[str, str]]:
+        return [{"name": photo.name, "source": photo.source, "digest": photo.digest} for photo in split]
+
+    settings = config.retrain
+    return {
+        "methods": config.forgeries.methods, "masks": config.forgeries.masks,
+        "perturbations": config.forgeries.perturbations, "image_size": config.forgeries.image_size,
+        "photos": {"train": sources(photos.train), "val": sources(photos.val)}, "seed": config.seed,
+        "epochs": settings.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
+        "pictures_seen": settings.epochs * settings.steps * settings.batch_size,
+        "best_epoch": trained.epoch, "val_auc": trained.auc, "versions": versions(),
+        "git_revision": git_revision(), "config": config.model_dump(mode="json"),
+    }
+
+
+def _genotypes(config: RunConfig, folder: Path, space: SpaceShape) -> dict[str, Genotype]:
+    """Genotype by trainee; the released one only where the space is the paper's."""
+    found = {"giidnet-random": random_genotype(space, stream(config.seed, "random genotype"))}
+    if space == PAPER_SPACE:
+        found["giidnet-released"] = released_genotype()
+    if "giidnet" in config.retrain.detectors:
+        path = Path(config.retrain.genotype) if config.retrain.genotype else folder / "search" / "genotype.yaml"
+        if not path.exists():
+            raise UserError(f"{path}: no genotype there; run the search first, or name one with --genotype FILE")
+        found["giidnet"] = read_genotype(path, space)
+    return found

@@ -1,0 +1,12 @@
+"""Search: strategies that find a genotype on one supernet."""
+
+STRATEGIES = {
+    "one-shot": ("search.one_shot:OneShot", "uniform single path, then the best of N sampled candidates"),
+    "darts": ("search.darts:Darts", "first-order differentiable search, strongest operation of each slot"),
+}
+"""Where each strategy's class is, and what it does. Named as text: a list of names must not import torch."""
+
+
+def list_strategies() -> list[str]:
+    """Names that `search.strategy` may hold."""
+    return list(STRATEGIES)
