@@ -196,13 +196,13 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
         if name not in list_methods():
             raise UserError(f"method '{name}': unknown; known are {', '.join(list_methods())}")
     from forgeries.dataset import Recipe
-    from forgeries.photos import find_all
+    from forgeries.photos import scan
     from forgeries.synthesize import synthesize as write
     make_folder(out)
     recipe = Recipe(tuple(names), tuple(list_masks()), (0.04, 0.25), size, ("none",), tuple(Photos().shrink or ()))
     with locked(out):
-        rows = write(find_all(photos, size).photos, names, out, recipe, seed, count)
-    click.echo(f"{len(rows)} pictures: {out.resolve() / 'manifest.csv'}")
+        written = write(scan([photos], size).photos, out, recipe, seed, count)
+    click.echo(f"{written} pictures: {out.resolve() / 'manifest.csv'}")
 
 
 @cli.command("list")

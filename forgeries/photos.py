@@ -1,0 +1,170 @@
+"""Photographs: where they come from, what is wrong with them, and which split each belongs to."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from configs.errors import UserError
+from configs.schema import Photos
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+SCIKIT_IMAGE = {
+    "train": ("astronaut.png", "hubble_deep_field.jpg", "motorcycle_left.png", "motorcycle_right.png"),
+    "val": ("ihc.png", "retina.jpg"),
+    "test": ("chelsea.png", "coffee.png", "rocket.jpg"),
+}
+"""The colour photographs inside scikit-image, split by picture."""
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph on disk. `source` names what a split must not cut; `digest` is the SHA-256 of the file."""
+
+    path: Path
+    name: str
+    source: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The usable photographs of some folders, sorted, and those left out with the reason."""
+
+    photos: tuple[Photo, ...]
+    skipped: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photographs by split, and those left out with the reason."""
+
+    train: tuple[Photo, ...]
+    val: tuple[Photo, ...]
+    test: tuple[Photo, ...]
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """RGB uint8 H×W×3: grey is replicated, alpha dropped, 16 bits reduced to 8, the orientation tag respected.
+
+    Raises:
+        UserError: empty, unreadable or no picture.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not data:
+        raise UserError(f"{path}: the file is empty")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"{path}: no picture that can be decoded")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def find_photos(photos: Photos, minimum_side: int) -> PhotoSet:
+    """Photographs by split: by given folders, by share of `dirs`, or scikit-image's own.
+
+    Raises:
+        UserError: a folder is missing or holds no usable photograph, or a split would be empty.
+    """
+    if photos.train:
+        scans = {split: scan(getattr(photos, split), minimum_side) for split in ("train", "val", "test")}
+        return _disjoint(scans)
+    if photos.dirs:
+        found = scan(photos.dirs, minimum_side)
+        return _shares(found, (photos.split.train, photos.split.val))
+    spec = find_spec("skimage")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent / "data"
+    scans = {split: scan([folder / name for name in names], minimum_side) for split, names in SCIKIT_IMAGE.items()}
+    named = {split: [replace(photo, source=photo.name.split("_")[0]) for photo in found.photos]
+             for split, found in scans.items()}
+    for split, found in scans.items():
+        if not found.photos:
+            raise UserError(f"forgeries.image_size = {minimum_side}: larger than scikit-image's {split} photographs")
+    return PhotoSet(*map(tuple, named.values()), sum((found.skipped for found in scans.values()), ()))
+
+
+def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
+    """All photographs at or below `places` whose sides are at least `minimum_side`, each content once.
+
+    Raises:
+        UserError: a place is missing, or nothing usable is there.
+    """
+    files: list[Path] = []
+    places = [Path(place) for place in places]
+    for place in places:
+        if not place.exists():
+            raise UserError(f"{place}: no such folder of photographs")
+        below = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()) \
+            if place.is_dir() else [place]
+        files += below
+    where = ", ".join(map(str, places[:3]))
+    if not files:
+        raise UserError(f"{where}: no photographs there (looked for {', '.join(sorted(SUFFIXES))})")
+    with ThreadPoolExecutor() as pool:
+        checked = list(pool.map(lambda path: _check(path, minimum_side), files))
+    photos: dict[str, Photo] = {}
+    skipped: list[tuple[Path, str]] = []
+    for path, result in zip(files, checked, strict=True):
+        if isinstance(result, str):
+            skipped.append((path, result))
+        elif result.digest in photos:
+            skipped.append((path, f"the same as {photos[result.digest].name}"))
+        else:
+            photos[result.digest] = result
+    if not photos:
+        raise UserError(f"{where}: none of {len(files)} photographs can be used; {skipped[0][0].name}: {skipped[0][1]}")
+    return Scan(tuple(photos.values()), tuple(skipped))
+
+
+def _check(path: Path, minimum_side: int) -> Photo | str:
+    """The photograph, or what is wrong with it."""
+    try:
+        height, width = read_photo(path).shape[:2]
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")
+    if min(height, width) < minimum_side:
+        return f"{width}×{height} is smaller than {minimum_side} pixels"
+    return Photo(path, path.stem, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _disjoint(scans: dict[str, Scan]) -> PhotoSet:
+    """A content that stands in two splits stays in the later one of train, val, test."""
+    kept: dict[str, tuple[Photo, ...]] = {}
+    skipped = [entry for found in scans.values() for entry in found.skipped]
+    taken: dict[str, str] = {}
+    for split in ("test", "val", "train"):
+        photos = []
+        for photo in scans[split].photos:
+            if photo.digest in taken:
+                skipped.append((photo.path, f"the same as a photograph of {taken[photo.digest]}"))
+            else:
+                photos.append(photo)
+        if not photos:
+            raise UserError(f"photos.{split}: all its photographs are in other splits too")
+        taken |= {photo.digest: split for photo in photos}
+        kept[split] = tuple(photos)
+    return PhotoSet(kept["train"], kept["val"], kept["test"], tuple(skipped))
+
+
+def _shares(found: Scan, shares: Sequence[float]) -> PhotoSet:
+    """Splits by the rank of a hash of the content: the same pictures give the same split wherever they lie."""
+    count = len(found.photos)
+    if count < 3:
+        raise UserError(f"photos.dirs: {count} usable photograph{'s' * (count > 1)} cannot be split into train, val "
+                        "and test; give at least 3")
+    ranked = sorted(found.photos, key=lambda photo: hashlib.sha256(f"split {photo.digest}".encode()).digest())
+    first = min(max(1, round(shares[0] * count)), count - 2)
+    second = min(max(first + 1, round((shares[0] + shares[1]) * count)), count - 1)
+    return PhotoSet(tuple(ranked[:first]), tuple(ranked[first:second]), tuple(ranked[second:]), found.skipped)

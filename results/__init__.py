@@ -1,0 +1,1 @@
+"""Results: metrics, the benchmark, statistics, tables, plots and the report."""

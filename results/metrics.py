@@ -1,0 +1,119 @@
+"""Pixel metrics of one picture: a float map H×W, higher = more surely inpainted, against a bool mask H×W.
+
+All are NaN, that is undefined, where they have no meaning: for a mask of one class. Oracle: scikit-learn (tests).
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+METRICS = ("auc", "ap", "f1", "iou", "best_f1", "best_iou")
+"""Those that tables show; all in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class MapScores:
+    """All metrics of one map. `f1` and `iou` are at 0.5; the best ones at the map's own best threshold, an upper
+    bound that no one can choose in practice."""
+
+    auc: float
+    ap: float
+    f1: float
+    iou: float
+    best_f1: float
+    best_iou: float
+    best_threshold: float
+    mask_fraction: float
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """True and false positives at each distinct score taken as the threshold, from the highest down."""
+
+    true: np.ndarray
+    false: np.ndarray
+    thresholds: np.ndarray
+    positives: int
+    negatives: int
+
+
+def score_map(scores: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """All of `MapScores` by name.
+
+    Raises:
+        ValueError: a score is NaN or infinite, or the shapes differ.
+    """
+    counts = _count(scores, mask)
+    f1, iou = f1_iou(scores, mask, 0.5)
+    best_f1, best_iou, threshold = _best(counts)
+    return asdict(MapScores(_auc(counts), _average_precision(counts), f1, iou, best_f1, best_iou, threshold,
+                            float(np.mean(mask))))
+
+
+def auc(scores: np.ndarray, mask: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that an inpainted pixel scores above another, ties counting half.
+
+    Raises:
+        ValueError: a score is NaN or infinite, or the shapes differ.
+    """
+    return _auc(_count(scores, mask))
+
+
+def average_precision(scores: np.ndarray, mask: np.ndarray) -> float:
+    """Σ (R_n − R_{n−1}) P_n over distinct thresholds. Raises as `auc`."""
+    return _average_precision(_count(scores, mask))
+
+
+def f1_iou(scores: np.ndarray, mask: np.ndarray, threshold: float) -> tuple[float, float]:
+    """F1 and intersection over union of the pixels whose score is at least `threshold`."""
+    if _undefined(mask):
+        return float("nan"), float("nan")
+    flagged = scores >= threshold
+    true = int(np.sum(flagged & mask))
+    wrong = int(np.sum(flagged ^ mask))
+    return 2 * true / (2 * true + wrong), true / (true + wrong)
+
+
+def best_f1_iou(scores: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
+    """The largest F1 over all thresholds, the IoU there (the largest too: it grows with F1), and that threshold."""
+    return _best(_count(scores, mask))
+
+
+def _count(scores: np.ndarray, mask: np.ndarray) -> _Counts:
+    if scores.shape != mask.shape:
+        raise ValueError(f"map {scores.shape} and mask {mask.shape} differ in shape")
+    if not np.isfinite(scores).all():
+        raise ValueError("the map has NaN or infinite values")
+    order = np.argsort(scores, axis=None)[::-1]
+    ranked, positive = scores.ravel()[order], mask.ravel()[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
+    true = np.cumsum(positive)[last]
+    return _Counts(true, last + 1 - true, ranked[last], int(true[-1]), int(mask.size - true[-1]))
+
+
+def _undefined(mask: np.ndarray) -> bool:
+    return not mask.any() or bool(mask.all())
+
+
+def _auc(counts: _Counts) -> float:
+    if not counts.positives or not counts.negatives:
+        return float("nan")
+    true, false = np.append(0, counts.true), np.append(0, counts.false)
+    doubled = np.sum(np.diff(false) * (true[1:] + true[:-1]))
+    return float(doubled / (2 * counts.positives * counts.negatives))
+
+
+def _average_precision(counts: _Counts) -> float:
+    if not counts.positives or not counts.negatives:
+        return float("nan")
+    gained = np.diff(np.append(0, counts.true))
+    return float(np.sum(gained * counts.true / (counts.true + counts.false)) / counts.positives)
+
+
+def _best(counts: _Counts) -> tuple[float, float, float]:
+    if not counts.positives or not counts.negatives:
+        return float("nan"), float("nan"), float("nan")
+    union = counts.false + counts.positives
+    best = int(np.argmax(counts.true / union))
+    iou = float(counts.true[best] / union[best])
+    return 2 * iou / (1 + iou), iou, float(counts.thresholds[best])
