@@ -1,0 +1,88 @@
+"""ManTraNet against golden vectors of the published network, and plain formulations of its parts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden import golden_state
+from torch.nn import functional as F
+
+from detectors import create_detector
+from detectors.mantranet import ManTraNet, from_published, pad_symmetric, window_mean
+from retrain.losses import training_loss
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@pytest.fixture(scope="module")
+def published():
+    network = ManTraNet().eval()
+    table = json.loads((DATA / "mantranet_state_dict.json").read_text())
+    network.load_state_dict(from_published({f"module.{key}": value for key, value in golden_state(table).items()}))
+    return network
+
+
+@pytest.mark.parametrize("size", ["1x3x64x64", "2x3x64x64", "1x3x70x90"])
+def test_published_numbers(published, size):
+    vectors = np.load(DATA / "mantranet.npz")
+    images = torch.from_numpy(vectors[f"input_{size}"])
+    with torch.no_grad():
+        features, maps = published.traces(images * 2 - 1), published(images)
+    assert np.abs(features[:, ::16, ::4, ::4].numpy() - vectors[f"features_{size}"]).max() <= 1e-5
+    assert np.abs(maps.numpy() - vectors[f"output_{size}"]).max() <= 1e-5
+
+
+def test_parameter_count_is_the_published_one():
+    network = ManTraNet()
+    assert sum(p.numel() for p in network.parameters()) + network.traces.srm.numel() == 3_805_625
+
+
+def test_window_mean_counts_only_what_is_inside():
+    x = torch.randn(1, 2, 9, 12)
+    for i, j in ((0, 0), (4, 6), (8, 11)):
+        inside = x[..., max(0, i - 3):i + 4, max(0, j - 3):j + 4].mean((2, 3))
+        assert torch.allclose(window_mean(x, 7)[..., i, j], inside, atol=1e-6)
+
+
+def test_symmetric_padding_is_numpys():
+    x = torch.randn(1, 2, 5, 6)
+    assert np.array_equal(pad_symmetric(x, 2).numpy(), np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "symmetric"))
+
+
+@pytest.mark.parametrize("height, width", [(16, 16), (17, 33)])
+def test_map_has_the_size_of_the_picture(height, width):
+    maps = create_detector("mantranet", width=0.125).eval()(torch.rand(2, 3, height, width))
+    assert maps.shape == (2, 1, height, width) and 0 <= maps.min() and maps.max() <= 1
+
+
+def test_forward_changes_no_parameter():
+    network = ManTraNet(0.125).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network(torch.rand(2, 3, 24, 24)).mean().backward()
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_gradients_are_finite_for_a_constant_picture():
+    network = ManTraNet(0.125)
+    network.logits(torch.full((2, 3, 24, 24), 0.5)).mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_it_learns():
+    torch.manual_seed(0)
+    network = ManTraNet(0.125)
+    masks = torch.zeros(4, 1, 32, 32)
+    masks[..., 8:20, 10:24] = 1
+    noise = torch.rand(4, 3, 32, 32)
+    images = torch.where(masks.bool(), F.avg_pool2d(noise, 3, 1, 1), noise)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    losses = []
+    for _ in range(25):
+        loss = training_loss(network.logits(images), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
