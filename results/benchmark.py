@@ -1,12 +1,13 @@
-"""The benchmark: each detector × perturbation × method on test photographs that no detector was trained on."""
+"""The benchmark: each detector × perturbation × method, on photographs that no detector was trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.engine import resolve_device
@@ -19,12 +20,14 @@ from detectors.inference import predict_map, to_grey
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.perturbations import perturb
 from forgeries.photos import Photo, find_photos
-from forgeries.readers import read_forged_folder
+from forgeries.readers import Case, read_forged_folder
 from results.metrics import score_map
 from results.summary import SUMMARY, summarize
 
-RECORDS = ("detector", "method", "seen", "perturbation", "perturbation_seen", "image", "source", "mask_kind", "auc",
-           "ap", "f1", "iou", "best_f1", "best_iou", "best_threshold", "mask_fraction")
+RECORDS = ("detector", "method", "seen", "perturbation", "perturbation_seen", "image", "source", "mask_kind",
+           "auc", "ap", "f1", "iou", "best_f1", "best_iou", "best_threshold", "mask_fraction")
+
+SEEN = {True: "seen", False: "unseen"}
 
 
 @dataclass(frozen=True)
@@ -40,43 +43,80 @@ class TestCase:
     mask: np.ndarray
 
 
+class ForgedCases(Dataset[TestCase]):
+    """Cases forged from test photographs: the same photographs, crops and masks for all methods."""
+
+    def __init__(self, config: RunConfig, photos: Sequence[Photo], method: str, perturbation: str) -> None:
+        self.dataset = ForgeryDataset(photos, Recipe.of(config), config.seed, "test", config.benchmark.images,
+                                      method=method, perturbation=perturbation, balanced=True, flip=False)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> TestCase:
+        forgery = self.dataset.forgery(index)
+        return TestCase(f"{forgery.photo}-{index:04d}", forgery.source, forgery.mask_kind, forgery.image,
+                        forgery.mask)
+
+
+class ReadCases(Dataset[TestCase]):
+    """Cases of a forged dataset on disk."""
+
+    def __init__(self, cases: Sequence[Case], perturbation: str) -> None:
+        self.cases, self.perturbation = cases, perturbation
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> TestCase:
+        case = self.cases[index]
+        image, mask = case.load()
+        return TestCase(case.name, case.source, "", perturb(image, self.perturbation), mask)
+
+
 def run_benchmark(config: RunConfig, folder: Path) -> None:
-    """Writes `results/records.csv`, one row a detector × perturbation × method × picture, `summary.csv` and the
-    report's gallery. Finished (detector, perturbation, method) jobs of an interrupted run are kept.
+    """Writes `results/records.csv`, one row a detector × perturbation × method × picture, `summary.csv` and
+    the report's gallery. Finished (detector, perturbation, method) jobs of an interrupted run are kept.
 
     Raises:
-        UserError: no checkpoint, or a test photograph that a detector was trained on.
+        UserError: no checkpoint, a test photograph that a detector was trained on, or a map of NaN.
     """
     out, settings = folder / "results", config.benchmark
     detectors = load_detectors(settings.detectors, folder, resolve_device(config))
-    photos = () if settings.data else find_photos(config.photos, config.forgeries.image_size).test
-    for name, detector in detectors.items():
-        refuse_trained_on(name, detector.provenance, photos)
-    methods = list(read_forged_folder(Path(settings.data))) if settings.data else settings.methods
-    jobs = [(name, perturbation, method) for perturbation in settings.perturbations for method in methods
-            for name in detectors]
-    finished: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    sets = _case_sets(config, detectors)
+    finished: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in read_rows(out / "records.csv"):
-        finished.setdefault((row["detector"], row["perturbation"], row["method"]), []).append(row)
+        finished.setdefault((row["perturbation"], row["method"], row["detector"]), []).append(row)
+    jobs = [(*key, name) for key in sets for name in detectors]
+
+    def rows() -> list[dict[str, Any]]:
+        return [row for job in jobs for row in finished.get(job, ())]
+
     with SummaryWriter(str(folder / "tensorboard" / "benchmark")) as board, \
-            Progress("benchmark", len(jobs), unit="job") as progress:
-        for perturbation in settings.perturbations:
-            for method in methods:
-                pending = [name for name in detectors if (name, perturbation, method) not in finished]
-                cases = list(_cases(config, photos, method, perturbation)) if pending else []
-                if pending and perturbation == settings.perturbations[0]:
-                    _save_gallery_cases(out, method, cases[:settings.gallery])
+            Progress("benchmark", sum(map(len, sets.values())), unit="picture") as progress:
+        for (perturbation, method), cases in sets.items():
+            pending = [name for name in detectors if (perturbation, method, name) not in finished]
+            if not pending:
+                progress.update(len(cases))
+                continue
+            # The gallery shows the first perturbation only.
+            shown = settings.gallery if perturbation == settings.perturbations[0] else 0
+            found: dict[str, list[dict[str, Any]]] = {name: [] for name in pending}
+            for index, case in enumerate(_loaded(cases, config.forgeries.workers)):
+                gallery = out / "gallery" / f"{method}-{index}" if index < shown else None
+                if gallery:
+                    _show_case(gallery, case, board, method)
                 for name in pending:
-                    rows = _score(name, detectors[name], cases, method, perturbation,
-                                  out if perturbation == settings.perturbations[0] else None, settings.gallery)
-                    finished[name, perturbation, method] = rows
-                    write_rows(out / "records.csv", RECORDS, [row for job in jobs for row in finished.get(job, ())])
-                    aucs = [float(row["auc"]) for row in rows if row["auc"]]
-                    if aucs:
-                        board.add_scalar(f"benchmark/{name}/{perturbation}/{method}", float(np.mean(aucs)), 0)
-                progress.update(len(detectors), method=method)
-    rows = [row for job in jobs for row in finished[job]]
-    write_rows(out / "summary.csv", SUMMARY, summarize(rows, settings.bootstrap, config.seed))
+                    found[name].append({"perturbation": perturbation, "method": method,
+                                        **_score(name, detectors[name], case, method, perturbation, gallery)})
+                progress.update(method=method)
+            for name in pending:
+                finished[perturbation, method, name] = found[name]
+                aucs = [float(row["auc"]) for row in found[name] if row["auc"]]
+                if aucs:
+                    board.add_scalar(f"benchmark/{name}/{perturbation}/{method}", float(np.mean(aucs)))
+            write_rows(out / "records.csv", RECORDS, rows())
+    write_rows(out / "summary.csv", SUMMARY, summarize(rows(), settings.bootstrap, config.seed))
 
 
 def load_detectors(paths: Sequence[str], folder: Path, device: str) -> dict[str, LoadedDetector]:
@@ -92,66 +132,76 @@ def load_detectors(paths: Sequence[str], folder: Path, device: str) -> dict[str,
                         "with --detectors")
     loaded: dict[str, LoadedDetector] = {}
     for path in found:
-        name = path.parent.name if path.suffix == ".safetensors" else path.name
+        name = path.resolve().parent.name if path.suffix == ".safetensors" else path.resolve().name
         if name in loaded:
             raise UserError(f"benchmark.detectors: two checkpoints are called {name}; rename one's folder")
         loaded[name] = load_detector(path, device)
     return loaded
 
 
-def refuse_trained_on(name: str, provenance: Mapping[str, Any], photos: Sequence[Photo]) -> None:
-    """Test photographs must not be among those that a detector was trained or selected on.
+def refuse_trained_on(name: str, provenance: Mapping[str, Any], photos: Iterable[tuple[str, str]]) -> None:
+    """`photos` (path or name, digest) must not be among those that a detector was trained or selected on.
 
     Raises:
         UserError: one is, by digest.
     """
-    known = {photo["digest"] for split in provenance["photos"].values() for photo in split}
-    for photo in photos:
-        if photo.digest in known:
-            raise UserError(f"{photo.path}: a test photograph that {name} was trained on; give other test photographs")
+    known = {photo["digest"]: split for split, entries in provenance["photos"].items() for photo in entries}
+    for label, digest in photos:
+        if digest in known:
+            raise UserError(f"{label}: a test photograph that is in the {known[digest]} split of {name}; "
+                            "give other test photographs")
 
 
-def _cases(config: RunConfig, photos: Sequence[Photo], method: str, perturbation: str) -> Iterator[TestCase]:
-    if config.benchmark.data:
-        for case in read_forged_folder(Path(config.benchmark.data))[method]:
-            image, mask = case.load()
-            yield TestCase(case.name, case.source, "", perturb(image, perturbation), mask)
-        return
-    dataset = ForgeryDataset(photos, Recipe.of(config), config.seed, "test", config.benchmark.images, method=method,
-                             perturbation=perturbation, balanced=True, flip=False)
-    for index in range(len(dataset)):
-        forgery = dataset.forgery(index)
-        yield TestCase(f"{forgery.photo}-{index:04d}", forgery.source, forgery.mask_kind, forgery.image, forgery.mask)
+def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector]) \
+        -> dict[tuple[str, str], ForgedCases | ReadCases]:
+    """Test cases by perturbation and method, checked against what the detectors were trained on."""
+    settings = config.benchmark
+    photos: tuple[Photo, ...] = ()
+    read: dict[str, list[Case]] = {}
+    if settings.data:
+        read = read_forged_folder(Path(settings.data))
+        known = [(row.get("photo", ""), row.get("digest", ""))
+                 for row in read_rows(Path(settings.data) / "manifest.csv")]
+    else:
+        photos = find_photos(config.photos, config.forgeries.image_size).test
+        known = [(str(photo.path), photo.digest) for photo in photos]
+    for name, detector in detectors.items():
+        refuse_trained_on(name, detector.provenance, known)
+    return {(perturbation, method): ReadCases(read[method], perturbation) if read
+            else ForgedCases(config, photos, method, perturbation)
+            for perturbation in settings.perturbations for method in read or settings.methods}
 
 
-def _score(name: str, detector: LoadedDetector, cases: Sequence[TestCase], method: str, perturbation: str,
-           gallery: Path | None, shown: int) -> list[dict[str, str]]:
-    seen = {True: "seen", False: "unseen"}
-    rows = []
-    for index, case in enumerate(cases):
-        probability = predict_map(detector.module, case.image)
-        if gallery is not None and index < shown:
-            _write_png(_gallery(gallery, method, index) / f"map-{name}.png", to_grey(probability))
+def _loaded(cases: Dataset[TestCase], workers: int) -> Iterator[TestCase]:
+    """The cases in order, made by worker processes while detectors run."""
+    return iter(DataLoader(cases, batch_size=None, num_workers=workers, worker_init_fn=_one_thread))
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the cores with the detectors."""
+    cv2.setNumThreads(0)
+
+
+def _score(name: str, detector: LoadedDetector, case: TestCase, method: str, perturbation: str,
+           gallery: Path | None) -> dict[str, str]:
+    probability = predict_map(detector.module, case.image)
+    try:
         figures = score_map(probability, case.mask)
-        rows.append({
-            "detector": name, "method": method, "seen": seen[method in detector.provenance["methods"]],
-            "perturbation": perturbation,
-            "perturbation_seen": seen[perturbation in detector.provenance["perturbations"]],
+    except ValueError as error:
+        raise UserError(f"{name}: cannot be scored on {method} picture {case.name}: {error}") from None
+    if gallery:
+        _write_png(gallery / f"map-{name}.png", to_grey(probability))
+    return {"detector": name, "seen": SEEN[method in detector.provenance["methods"]],
+            "perturbation_seen": SEEN[perturbation in detector.provenance["perturbations"]],
             "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
-            **{key: "" if np.isnan(value) else f"{value:.9g}" for key, value in figures.items()}})
-    return rows
+            **{key: "" if np.isnan(value) else f"{value:.9g}" for key, value in figures.items()}}
 
 
-def _gallery(out: Path, method: str, index: int) -> Path:
-    return out / "gallery" / f"{method}-{index}"
-
-
-def _save_gallery_cases(out: Path, method: str, cases: Sequence[TestCase]) -> None:
-    for index, case in enumerate(cases):
-        place = _gallery(out, method, index)
-        _write_png(place / "image.png", case.image[..., ::-1])
-        _write_png(place / "mask.png", case.mask.astype(np.uint8) * 255)
-        write_atomic(place / "name.txt", case.name + "\n")
+def _show_case(place: Path, case: TestCase, board: SummaryWriter, method: str) -> None:
+    _write_png(place / "image.png", case.image[..., ::-1])
+    _write_png(place / "mask.png", case.mask.astype(np.uint8) * 255)
+    write_atomic(place / "name.txt", case.name + "\n")
+    board.add_image(f"benchmark/{method}/{case.name}", case.image, dataformats="HWC")
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

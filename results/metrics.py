@@ -1,6 +1,6 @@
 """Pixel metrics of one picture: a float map H×W, higher = more surely inpainted, against a bool mask H×W.
 
-All are NaN, that is undefined, where they have no meaning: for a mask of one class. Oracle: scikit-learn (tests).
+All are NaN, that is undefined, where they have no meaning: for a mask of one class.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,8 +13,8 @@ METRICS = ("auc", "ap", "f1", "iou", "best_f1", "best_iou")
 
 @dataclass(frozen=True)
 class MapScores:
-    """All metrics of one map. `f1` and `iou` are at 0.5; the best ones at the map's own best threshold, an upper
-    bound that no one can choose in practice."""
+    """All metrics of one map. `f1` and `iou` are at 0.5; the best ones at the map's own best threshold, an
+    upper bound that no one can choose in practice."""
 
     auc: float
     ap: float
@@ -41,7 +41,7 @@ def score_map(scores: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """All of `MapScores` by name.
 
     Raises:
-        ValueError: a score is NaN or infinite, or the shapes differ.
+        ValueError: a score is NaN or infinite, the shapes differ, or the mask is not bool.
     """
     counts = _count(scores, mask)
     f1, iou = f1_iou(scores, mask, 0.5)
@@ -54,7 +54,7 @@ def auc(scores: np.ndarray, mask: np.ndarray) -> float:
     """Area under the ROC curve: the chance that an inpainted pixel scores above another, ties counting half.
 
     Raises:
-        ValueError: a score is NaN or infinite, or the shapes differ.
+        ValueError: a score is NaN or infinite, the shapes differ, or the mask is not bool.
     """
     return _auc(_count(scores, mask))
 
@@ -65,8 +65,9 @@ def average_precision(scores: np.ndarray, mask: np.ndarray) -> float:
 
 
 def f1_iou(scores: np.ndarray, mask: np.ndarray, threshold: float) -> tuple[float, float]:
-    """F1 and intersection over union of the pixels whose score is at least `threshold`."""
-    if _undefined(mask):
+    """F1 and intersection over union of the pixels whose score is at least `threshold`. Raises as `auc`."""
+    _check(scores, mask)
+    if not mask.any() or mask.all():
         return float("nan"), float("nan")
     flagged = scores >= threshold
     true = int(np.sum(flagged & mask))
@@ -75,24 +76,29 @@ def f1_iou(scores: np.ndarray, mask: np.ndarray, threshold: float) -> tuple[floa
 
 
 def best_f1_iou(scores: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
-    """The largest F1 over all thresholds, the IoU there (the largest too: it grows with F1), and that threshold."""
+    """The largest F1 over all thresholds, the IoU there (also the largest: it grows with F1), that threshold.
+
+    Raises as `auc`.
+    """
     return _best(_count(scores, mask))
 
 
-def _count(scores: np.ndarray, mask: np.ndarray) -> _Counts:
-    if scores.shape != mask.shape:
-        raise ValueError(f"map {scores.shape} and mask {mask.shape} differ in shape")
+def _check(scores: np.ndarray, mask: np.ndarray) -> None:
+    if scores.shape != mask.shape or not mask.size:
+        raise ValueError(f"map {scores.shape} and mask {mask.shape} differ in shape or are empty")
+    if mask.dtype != bool:
+        raise ValueError(f"the mask is {mask.dtype}, not bool")
     if not np.isfinite(scores).all():
         raise ValueError("the map has NaN or infinite values")
+
+
+def _count(scores: np.ndarray, mask: np.ndarray) -> _Counts:
+    _check(scores, mask)
     order = np.argsort(scores, axis=None)[::-1]
     ranked, positive = scores.ravel()[order], mask.ravel()[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
     true = np.cumsum(positive)[last]
     return _Counts(true, last + 1 - true, ranked[last], int(true[-1]), int(mask.size - true[-1]))
-
-
-def _undefined(mask: np.ndarray) -> bool:
-    return not mask.any() or bool(mask.all())
 
 
 def _auc(counts: _Counts) -> float:

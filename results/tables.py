@@ -8,51 +8,85 @@ from configs.files import read_rows
 NOT_DETECTED = 0.6
 """A mean AUC whose interval reaches below this is called not detected: chance is 0.5."""
 
+LINE = 110
+GAP = 2
+
+Row = Mapping[str, str]
+
 
 def closing_table(folder: Path) -> str:
-    """AUC by detector and method, the seen methods first, with 95 % intervals; then what is not detected."""
+    """Mean AUC by detector and method with 95 % intervals, seen methods first; then what is not detected."""
     rows = read_rows(folder / "results" / "summary.csv")
     if not rows:
-        return "No results yet."
+        return "No results yet: the benchmark has not finished."
     parts = []
     for perturbation in dict.fromkeys(row["perturbation"] for row in rows):
         chosen = [row for row in rows if row["perturbation"] == perturbation]
-        parts.append(f"Mean per-image AUC [95 % interval], perturbation: {perturbation}\n{_grid(chosen)}")
-        weak = weakest(chosen)
-        if weak:
-            parts.append(f"Not detected (interval reaches below {NOT_DETECTED}): {weak}")
-    return "\n\n".join(parts)
+        after = "" if perturbation == "none" else f" after {perturbation}"
+        counts = f"{chosen[0]['count']} pictures of {chosen[0]['sources']} photographs a method"
+        title = f"Mean AUC per picture{after}, 95 % interval below; chance is 0.5; {counts}"
+        parts += [title, "", _grid(chosen)]
+        parts += [f"{detector} does not detect {', '.join(methods)} (interval reaches below {NOT_DETECTED})."
+                  for detector, methods in not_detected(chosen).items()]
+    return "\n".join(parts)
 
 
-def weakest(rows: Sequence[Mapping[str, str]]) -> str:
-    """Which detector does not find which methods, in words; empty if each finds all."""
+def not_detected(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Methods by detector, of those that it cannot be said to find."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        if not row["method"].startswith("mean ") and row["auc_low"] != "nan" and float(row["auc_low"]) < NOT_DETECTED:
+        if not is_mean(row["method"]) and row["auc"] and float(row["auc_low"]) < NOT_DETECTED:
             found.setdefault(row["detector"], []).append(row["method"])
-    return "; ".join(f"{detector}: {', '.join(methods)}" for detector, methods in found.items())
+    return found
 
 
-def columns_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Methods seen by any detector, the others, then the two means."""
-    seen = dict.fromkeys(row["method"] for row in rows if row["seen"] == "seen")
-    every = dict.fromkeys(row["method"] for row in rows)
-    means = [name for name in ("mean seen", "mean unseen") if name in every]
-    return [name for name in (*seen, *(name for name in every if name not in seen)) if name not in means] + means
+def is_mean(method: str) -> bool:
+    """Whether a summary row is one over several methods."""
+    return method in ("mean seen", "mean unseen")
 
 
-def _grid(rows: Sequence[Mapping[str, str]]) -> str:
+def columns_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Methods and the two means, with "seen", "unseen" or, where detectors differ, "mixed"; in this order."""
+    labels: dict[str, set[str]] = {}
+    for row in rows:
+        labels.setdefault(row["method"], set()).add(row["seen"])
+    names = {method: found.pop() if len(found) == 1 else "mixed" for method, found in labels.items()}
+    order = ["seen", "mixed", "unseen"]
+    return dict(sorted(names.items(), key=lambda item: (is_mean(item[0]), order.index(item[1]))))
+
+
+def _grid(rows: Sequence[Row]) -> str:
     columns = columns_of(rows)
-    cells = {(row["detector"], row["method"]): f"{float(row['auc']):.3f}{'*' if row['seen'] == 'unseen' else ' '}"
-             f"[{float(row['auc_low']):.2f},{float(row['auc_high']):.2f}]" for row in rows}
-    names = list(dict.fromkeys(row["detector"] for row in rows))
-    first = max(map(len, names))
-    lines = []
-    per_line = max(1, (108 - first) // 19)
-    for start in range(0, len(columns), per_line):
-        part = columns[start:start + per_line]
-        lines.append(" " * first + "".join(f"  {column:>17}" for column in part))
-        lines += [f"{name:{first}}" + "".join(f"  {cells.get((name, column), '–'):>17}" for column in part)
-                  for name in names]
+    means, intervals = {}, {}
+    for row in rows:
+        key = row["detector"], row["method"]
+        mark = "*" if columns[row["method"]] == "mixed" and row["seen"] == "unseen" else ""
+        means[key] = f"{float(row['auc']):.3f}{mark}" if row["auc"] else "undefined"
+        intervals[key] = f"{float(row['auc_low']):.2f}–{float(row['auc_high']):.2f}" if row["auc"] else ""
+    detectors = list(dict.fromkeys(row["detector"] for row in rows))
+    first = max(map(len, detectors))
+    widths = {column: max(len(column), 9) + GAP for column in columns}
+    lines: list[str] = []
+    for block in _blocks(list(columns), widths, LINE - first):
+        def line(head: str, cells: Mapping[str, str], block: Sequence[str] = block) -> str:
+            return (f"{head:{first}}" + "".join(f"{cells[name]:>{widths[name]}}" for name in block)).rstrip()
+
+        lines += [line("", {name: name for name in block}),
+                  line("", {name: "" if is_mean(name) else columns[name] for name in block})]
+        for detector in detectors:
+            lines += [line(detector, {name: means.get((detector, name), "–") for name in block}),
+                      line("", {name: intervals.get((detector, name), "") for name in block})]
         lines.append("")
-    return "\n".join(lines) + "* a method that this detector was not trained on"
+    if "mixed" in columns.values():
+        lines.append("* not among the methods that this detector was trained on")
+    return "\n".join(lines)
+
+
+def _blocks(names: Sequence[str], widths: Mapping[str, int], room: int) -> list[list[str]]:
+    """`names` in as many rows of tables as their widths need."""
+    blocks: list[list[str]] = [[]]
+    for name in names:
+        if blocks[-1] and sum(widths[other] for other in [*blocks[-1], name]) > room:
+            blocks.append([])
+        blocks[-1].append(name)
+    return blocks
