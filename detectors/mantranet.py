@@ -16,9 +16,10 @@ ADAPTED, HIDDEN = 64, 8
 class ManTraNet(nn.Module):
     """Trace extractor, then local anomaly detector; any size.
 
-    `width` scales all channels but the first block's. As published, the adapted features are normalised with the
-    statistics of the current batch, in eval mode too: an image's map depends on its batch neighbours, and detection
-    is done one image at a time.
+    `width` scales all channels but the first block's. As published, the adapted features are normalised with
+    the statistics of the current batch, in eval mode too: an image's map depends on its batch neighbours, and
+    detection is done one image at a time. At width 1 it has the published 3,805,625 weights, of which 675 are
+    the fixed SRM kernels, a buffer.
     """
 
     def __init__(self, width: float = 1.0) -> None:
@@ -49,8 +50,9 @@ class TraceExtractor(nn.Module):
         layers: list[nn.Module] = []
         inputs = 16
         for channels in TRACE_CHANNELS:
-            layers += [nn.Conv2d(inputs, scaled(channels, width), 3, padding=1, padding_mode="replicate"), nn.ReLU()]
-            inputs = scaled(channels, width)
+            outputs = scaled(channels, width)
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate"), nn.ReLU()]
+            inputs = outputs
         self.convs = nn.Sequential(*layers[:-1])
 
     def constrained(self) -> Tensor:
@@ -63,7 +65,9 @@ class TraceExtractor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×C×H×W, of length 1 over channels."""
         kernels = torch.cat([self.plain.weight, self.srm, self.constrained()])
-        x = F.conv2d(pad_symmetric(x, 2), kernels).relu()
+        # Channels last, which all layers keep: takes a quarter off a training step at width 1/8 on a CPU.
+        x = pad_symmetric(x, 2).contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(x, kernels).relu()
         return F.normalize(self.convs(x), dim=1)
 
 
@@ -81,15 +85,16 @@ class AnomalyDetector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """N×C×H×W to logits N×1×H×W."""
-        return self.end(self.remember(self.deviations(self.norm(self.adaptation(features)))))
+        # Means and deviations are float32 under mixed precision too: their differences are small.
+        return self.end(self.remember(self.deviations(self.norm(self.adaptation(features).float()))))
 
     def deviations(self, x: Tensor) -> Tensor:
         """z-scores N×C×H×W against the means of windows 7, 15, 31 and the whole picture: 4×N×C×H×W."""
-        mean = x.mean((2, 3), keepdim=True)
-        variance = (x - mean).square().mean((2, 3), keepdim=True)
+        x = x - x.mean((2, 3), keepdim=True)
+        variance = x.square().mean((2, 3), keepdim=True)
         # The gradient of a root at 0, where a channel is constant, is not finite.
-        deviation = torch.maximum(variance.clamp(min=1e-12).sqrt(), self.least_deviation + 1e-6)
-        return torch.stack([(around - x) / deviation for around in (*(window_mean(x, w) for w in WINDOWS), mean)]).abs()
+        x = x / torch.maximum(variance.clamp(min=1e-12).sqrt(), self.least_deviation + 1e-6)
+        return torch.stack([*(window_mean(x, window) - x for window in WINDOWS), x]).abs()
 
     def remember(self, steps: Tensor) -> Tensor:
         """Last hidden state N×hidden×H×W of the ConvLSTM over T×N×C×H×W."""
@@ -129,7 +134,10 @@ def pad_symmetric(x: Tensor, pad: int) -> Tensor:
 
 
 def srm_kernels() -> Tensor:
-    """Three high-pass kernels of the steganalysis rich model (Fridrich & Kodovský 2012), on each colour: 9×3×5×5."""
+    """Three high-pass kernels of the steganalysis rich model (Fridrich & Kodovský 2012): 9×3×5×5.
+
+    As arranged by Zhou et al. (CVPR 2018): filter 3k + c is kernel k on colour c alone.
+    """
     kernels = torch.zeros(3, 5, 5)
     kernels[0, 1:4, 1:4] = torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
     kernels[1] = torch.tensor([[-1., 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2],

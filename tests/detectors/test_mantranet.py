@@ -10,7 +10,7 @@ from golden import golden_state
 from torch.nn import functional as F
 
 from detectors import create_detector
-from detectors.mantranet import ManTraNet, from_published, pad_symmetric, window_mean
+from detectors.mantranet import AnomalyDetector, ManTraNet, from_published, pad_symmetric, window_mean
 from retrain.losses import training_loss
 
 DATA = Path(__file__).parent.parent / "data"
@@ -20,7 +20,7 @@ DATA = Path(__file__).parent.parent / "data"
 def published():
     network = ManTraNet().eval()
     table = json.loads((DATA / "mantranet_state_dict.json").read_text())
-    network.load_state_dict(from_published({f"module.{key}": value for key, value in golden_state(table).items()}))
+    network.load_state_dict(from_published(golden_state(table)))
     return network
 
 
@@ -34,7 +34,14 @@ def test_published_numbers(published, size):
     assert np.abs(maps.numpy() - vectors[f"output_{size}"]).max() <= 1e-5
 
 
+def test_published_names_with_prefix(published):
+    table = json.loads((DATA / "mantranet_state_dict.json").read_text())
+    prefixed = {f"module.{key}": value for key, value in golden_state(table).items()}
+    assert from_published(prefixed).keys() == published.state_dict().keys()
+
+
 def test_parameter_count_is_the_published_one():
+    """The published count includes the 675 fixed SRM weights, here a buffer."""
     network = ManTraNet()
     assert sum(p.numel() for p in network.parameters()) + network.traces.srm.numel() == 3_805_625
 
@@ -46,15 +53,41 @@ def test_window_mean_counts_only_what_is_inside():
         assert torch.allclose(window_mean(x, 7)[..., i, j], inside, atol=1e-6)
 
 
+def slow_deviations(x, floor):
+    """z-scores of one channel H×W, position by position, in double."""
+    height, width = x.shape
+    scores = np.empty((4, height, width))
+    for i in range(height):
+        for j in range(width):
+            around = [x[max(0, i - h):i + h + 1, max(0, j - h):j + h + 1].mean() for h in (3, 7, 15)]
+            scores[:, i, j] = np.abs([*around, x.mean()] - x[i, j])
+    return scores / max(x.std(), floor + 1e-6)
+
+
+def test_deviations_are_those_of_the_plain_formulation():
+    """On channels above and below the least deviation, and off centre."""
+    torch.manual_seed(0)
+    detector = AnomalyDetector(8, width=0.0625)
+    x = torch.randn(2, 4, 20, 37) * torch.tensor([1, 0.05, 3, 1]).view(-1, 1, 1) + 2
+    floors = torch.tensor([0, 0.4, -0.3, 1.5]).view(1, 4, 1, 1)
+    detector.least_deviation.data = floors
+    expected = [[slow_deviations(x[n, c].double().numpy(), floors[0, c].item()) for c in range(4)]
+                for n in range(2)]
+    with torch.no_grad():
+        found = detector.deviations(x).permute(1, 2, 0, 3, 4).numpy()
+    assert np.abs(found - np.array(expected)).max() <= 1e-5
+
+
 def test_symmetric_padding_is_numpys():
     x = torch.randn(1, 2, 5, 6)
-    assert np.array_equal(pad_symmetric(x, 2).numpy(), np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "symmetric"))
+    expected = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "symmetric")
+    assert np.array_equal(pad_symmetric(x, 2).numpy(), expected)
 
 
 @pytest.mark.parametrize("height, width", [(16, 16), (17, 33)])
 def test_map_has_the_size_of_the_picture(height, width):
     maps = create_detector("mantranet", width=0.125).eval()(torch.rand(2, 3, height, width))
-    assert maps.shape == (2, 1, height, width) and 0 <= maps.min() and maps.max() <= 1
+    assert maps.shape == (2, 1, height, width) and maps.min() >= 0 and maps.max() <= 1
 
 
 def test_forward_changes_no_parameter():
@@ -64,10 +97,11 @@ def test_forward_changes_no_parameter():
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_gradients_are_finite_for_a_constant_picture():
+@pytest.mark.parametrize("value", [0, 0.5, 1])
+def test_gradients_are_finite_for_a_constant_picture(value):
     network = ManTraNet(0.125)
-    network.logits(torch.full((2, 3, 24, 24), 0.5)).mean().backward()
-    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    network.logits(torch.full((2, 3, 24, 24), float(value))).mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
 def test_it_learns():
