@@ -167,6 +167,8 @@ class Retrain(Section):
     genotype: str | None = None
     """A genotype file; by default the one that this run's search found."""
     width: Width = 1.0
+    widths: dict[TraineeName, Width] = {}
+    """Widths of single detectors, where they differ from `width`."""
     epochs: Count = 40
     steps: Count = 500
     """Steps of an epoch; validation after each."""

@@ -71,6 +71,12 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", expected
     return LoadedDetector(name, module.to(device).eval(), options, description["provenance"])
 
 
+def read_description(path: Path) -> dict[str, Any]:
+    """Name, options, parameters and provenance, from the header of a `model.safetensors` that `save_detector` wrote."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["giidnet"])
+
+
 def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Loads `state` strictly.
 

@@ -16,9 +16,9 @@ from configs.schema import Photos
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 SCIKIT_IMAGE = {
-    "train": ("astronaut.png", "hubble_deep_field.jpg", "motorcycle_left.png", "motorcycle_right.png"),
-    "val": ("ihc.png", "retina.jpg"),
-    "test": ("chelsea.png", "coffee.png", "rocket.jpg"),
+    "train": ("hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "motorcycle_right.png", "retina.jpg"),
+    "val": ("coffee.png", "rocket.jpg"),
+    "test": ("astronaut.png", "chelsea.png"),
 }
 """The colour photographs inside scikit-image, split by picture."""
 

@@ -37,7 +37,7 @@ def run_retrain(config: RunConfig, folder: Path) -> None:
                 continue
             if (out / "model.safetensors").exists():
                 continue
-            options: dict[str, Any] = {"width": config.retrain.width}
+            options: dict[str, Any] = {"width": config.retrain.widths.get(name, config.retrain.width)}
             if name in genotypes:
                 options["genotype"] = genotype_dict(genotypes[name])
             torch.manual_seed(torch_seed(config.seed, "weights", name))

@@ -1,0 +1,165 @@
+"""The report: one HTML file with everything inside, made from the files of a run folder alone."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from configs.files import read_rows, write_atomic
+from detectors.checkpoints import read_description
+from results.cells import draw_genotype
+from results.metrics import METRICS
+from results.plots import auc_by_method, candidate_plot, search_curve, training_curves
+from results.tables import columns_of, weakest
+
+TITLES = {"auc": "AUC", "ap": "Average precision", "f1": "F1 at 0.5", "iou": "IoU at 0.5",
+          "best_f1": "F1 at the best threshold", "best_iou": "IoU at the best threshold"}
+SEARCHED = "giidnet"
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A metric's table: rows of cells, each (mean, interval, seen) or None."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[str, str, str] | None]]]
+
+
+@dataclass(frozen=True)
+class GalleryCase:
+    """A picture of the gallery; `maps` are (detector, its map, that picture's AUC)."""
+
+    method: str
+    name: str
+    image: str
+    mask: str
+    maps: Sequence[tuple[str, str, str]]
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `results/report.html` of the run folder; the same files give the same bytes."""
+    environment = Environment(loader=PackageLoader("results"), autoescape=select_autoescape(),
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    path = folder / "results" / "report.html"
+    write_atomic(path, environment.get_template("report.html").render(_context(folder)))
+    return path
+
+
+def _context(folder: Path) -> dict[str, Any]:
+    config_text = (folder / "config.yaml").read_text()
+    summary = read_rows(folder / "results" / "summary.csv")
+    records = read_rows(folder / "results" / "records.csv")
+    candidates = read_rows(folder / "search" / "candidates.csv")
+    history = read_rows(folder / "search" / "history.csv")
+    genotype_path = folder / "search" / "genotype.yaml"
+    genotype = yaml.safe_load(genotype_path.read_text()) if genotype_path.exists() else None
+    models = {path.parent.name: read_description(path) for path in
+              sorted((folder / "retrain").glob("*/model.safetensors"))}
+    histories = {name: read_rows(folder / "retrain" / name / "history.csv") for name in models}
+    perturbations = list(dict.fromkeys(row["perturbation"] for row in summary))
+    first = [row for row in summary if row["perturbation"] == perturbations[0]] if perturbations else []
+    methods = [name for name in columns_of(first) if not name.startswith("mean ")]
+    return {
+        "config": yaml.safe_load(config_text), "config_text": config_text,
+        "headline": headline(first), "weak": weakest(first), "methods": methods,
+        "score_plot": auc_by_method(first, methods) if first else "",
+        "tables": {perturbation: [_table(metric, [row for row in summary if row["perturbation"] == perturbation])
+                                  for metric in METRICS] for perturbation in perturbations},
+        "genotype": genotype,
+        "cells": draw_genotype(genotype["cells"], genotype["space"]["strides"], genotype["space"]["dilations"])
+        if genotype else "",
+        "search_plot": search_curve(history) if history else "",
+        "candidate_plot": candidate_plot(candidates) if len(candidates) > 1 else "",
+        "top": sorted(candidates, key=lambda row: -float(row["auc"]))[:10], "candidate_count": len(candidates),
+        "training_plot": training_curves(histories) if histories else "", "models": models,
+        "gallery": _gallery(folder / "results" / "gallery", list(models), records, methods),
+        "pictures": len({row["image"] for row in records}),
+        "sources": sorted({row["source"] for row in records}),
+        "undefined": sum(not row["auc"] for row in records),
+    }
+
+
+def headline(rows: Sequence[Row]) -> list[str]:
+    """What the run found, in sentences that claim no more than the intervals support."""
+    means = {(row["detector"], row["method"]): row for row in rows if row["method"].startswith("mean ")}
+    sentences = []
+    for kind, words in (("mean seen", "methods it was trained on"), ("mean unseen", "methods it never saw")):
+        own = means.get((SEARCHED, kind))
+        if own is None:
+            continue
+        text = f"On {words}, the searched network reaches a mean AUC of {_with_interval(own)}"
+        others = [row for (name, method), row in means.items() if method == kind and name != SEARCHED]
+        above = [row["detector"] for row in others if float(own["auc_low"]) > float(row["auc_high"])]
+        below = [row["detector"] for row in others if float(own["auc_high"]) < float(row["auc_low"])]
+        level = [row["detector"] for row in others if row["detector"] not in above + below]
+        clauses = [f"{word} {', '.join(names)}" for word, names in (
+            ("above", above), ("below", below), ("not distinguishable from (intervals overlap)", level)) if names]
+        sentences.append(text + (": " + "; ".join(clauses) if clauses else "") + ".")
+    return sentences
+
+
+def _with_interval(row: Row, metric: str = "auc") -> str:
+    return f"{float(row[metric]):.3f} [{float(row[metric + '_low']):.3f}, {float(row[metric + '_high']):.3f}]"
+
+
+def _table(metric: str, rows: Sequence[Row]) -> Table:
+    columns = columns_of(rows)
+    cells = {(row["detector"], row["method"]): None if row[metric] == "nan" else (
+        f"{float(row[metric]):.3f}", f"{float(row[metric + '_low']):.2f}–{float(row[metric + '_high']):.2f}",
+        row["seen"]) for row in rows}
+    names = dict.fromkeys(row["detector"] for row in rows)
+    return Table(TITLES[metric], columns, [(name, [cells.get((name, column)) for column in columns])
+                                           for name in names])
+
+
+def _gallery(folder: Path, detectors: Sequence[str], records: Sequence[Row], methods: Sequence[str],
+             ) -> list[GalleryCase]:
+    scores = {(row["detector"], row["method"], row["image"]): row["auc"] for row in reversed(records)}
+    places = sorted(folder.glob("*-*"), key=lambda place: (methods.index(_method(place)), place.name)) \
+        if folder.exists() else []
+    cases = []
+    for place in places:
+        method, name = _method(place), (place / "name.txt").read_text().strip()
+        maps = []
+        for path in sorted(place.glob("map-*.png")):
+            detector = path.stem.removeprefix("map-")
+            score = scores.get((detector, method, name))
+            maps.append((detector, _embed(_heat(path)), f"{float(score):.3f}" if score else "undefined"))
+        cases.append(GalleryCase(method, name, _embed(_outlined(place)), _embed(cv2.imread(str(place / "mask.png"))),
+                                 maps))
+    return cases
+
+
+def _method(place: Path) -> str:
+    return place.name.rpartition("-")[0]
+
+
+def _heat(path: Path) -> np.ndarray:
+    return cv2.applyColorMap(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), cv2.COLORMAP_INFERNO)
+
+
+def _outlined(place: Path) -> np.ndarray:
+    """The picture at twice its size with the mask's outline."""
+    image, mask = cv2.imread(str(place / "image.png")), cv2.imread(str(place / "mask.png"), cv2.IMREAD_GRAYSCALE)
+    if max(image.shape) <= 256:
+        image = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(mask, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image, outlines, -1, (255, 255, 0), 1)
+
+
+def _embed(image: np.ndarray, longest: int = 360) -> str:
+    """PNG data URL; larger pictures are shrunk."""
+    scale = longest / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode()
