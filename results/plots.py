@@ -62,7 +62,7 @@ def auc_by_method(rows: Sequence[Row], methods: Sequence[str]) -> str:
     for i, name in enumerate(detectors):
         colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
         for row in rows:
-            if row["detector"] != name or row["method"] not in methods or row["auc"] == "nan":
+            if row["detector"] != name or row["method"] not in methods or not row["auc"]:
                 continue
             x = methods.index(row["method"]) + (i - (len(detectors) - 1) / 2) * step
             ax.plot([x, x], [float(row["auc_low"]), float(row["auc_high"])], color=colour, linewidth=2)

@@ -16,7 +16,7 @@ from detectors.checkpoints import read_description
 from results.cells import draw_genotype
 from results.metrics import METRICS
 from results.plots import auc_by_method, candidate_plot, search_curve, training_curves
-from results.tables import columns_of, weakest
+from results.tables import columns_of, not_detected
 
 TITLES = {"auc": "AUC", "ap": "Average precision", "f1": "F1 at 0.5", "iou": "IoU at 0.5",
           "best_f1": "F1 at the best threshold", "best_iou": "IoU at the best threshold"}
@@ -70,7 +70,7 @@ def _context(folder: Path) -> dict[str, Any]:
     methods = [name for name in columns_of(first) if not name.startswith("mean ")]
     return {
         "config": yaml.safe_load(config_text), "config_text": config_text,
-        "headline": headline(first), "weak": weakest(first), "methods": methods,
+        "headline": headline(first), "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()), "methods": methods,
         "score_plot": auc_by_method(first, methods) if first else "",
         "tables": {perturbation: [_table(metric, [row for row in summary if row["perturbation"] == perturbation])
                                   for metric in METRICS] for perturbation in perturbations},
@@ -94,10 +94,10 @@ def headline(rows: Sequence[Row]) -> list[str]:
     sentences = []
     for kind, words in (("mean seen", "methods it was trained on"), ("mean unseen", "methods it never saw")):
         own = means.get((SEARCHED, kind))
-        if own is None:
+        if own is None or not own["auc"]:
             continue
         text = f"On {words}, the searched network reaches a mean AUC of {_with_interval(own)}"
-        others = [row for (name, method), row in means.items() if method == kind and name != SEARCHED]
+        others = [row for (name, method), row in means.items() if method == kind and name != SEARCHED and row["auc"]]
         above = [row["detector"] for row in others if float(own["auc_low"]) > float(row["auc_high"])]
         below = [row["detector"] for row in others if float(own["auc_high"]) < float(row["auc_low"])]
         level = [row["detector"] for row in others if row["detector"] not in above + below]
@@ -112,8 +112,8 @@ def _with_interval(row: Row, metric: str = "auc") -> str:
 
 
 def _table(metric: str, rows: Sequence[Row]) -> Table:
-    columns = columns_of(rows)
-    cells = {(row["detector"], row["method"]): None if row[metric] == "nan" else (
+    columns = list(columns_of(rows))
+    cells = {(row["detector"], row["method"]): None if not row[metric] else (
         f"{float(row[metric]):.3f}", f"{float(row[metric + '_low']):.2f}–{float(row[metric + '_high']):.2f}",
         row["seen"]) for row in rows}
     names = dict.fromkeys(row["detector"] for row in rows)

@@ -15,9 +15,9 @@ from forgeries.photos import find_photos
 from results import benchmark
 from results.benchmark import RECORDS, run_benchmark
 
-OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4",
-             "benchmark.methods=[TE, NS]", "benchmark.perturbations=[none, jpeg-75]", "benchmark.bootstrap=100", "benchmark.gallery=1",
-             "device=cpu")
+OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4", "device=cpu",
+             "benchmark.methods=[TE, NS]", "benchmark.perturbations=[none, jpeg-75]", "benchmark.bootstrap=100",
+             "benchmark.gallery=1")
 
 
 class Brightness(torch.nn.Module):
@@ -171,6 +171,6 @@ def test_maps_with_nan_are_an_error_and_no_record(folder, monkeypatch):
     broken.scale.data.fill_(float("nan"))
     found = LoadedDetector("x", Brightness(), {}, provenance())
     monkeypatch.setattr(benchmark, "load_detector", lambda path, device: replace(found, module=broken))
-    with pytest.raises(UserError, match="bright: cannot be scored on TE.*NaN"):
+    with pytest.raises(UserError, match=r"bright: cannot be scored on TE.*NaN"):
         run_benchmark(load_config("quick", OVERRIDES), folder)
     assert not (folder / "results" / "records.csv").exists()
