@@ -1,6 +1,5 @@
 """The command line. Heavy imports wait until a command needs them, so that usage errors answer at once."""
 
-import csv
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,11 @@ from configs.load import differences, dump_config, list_presets, load_config
 
 if TYPE_CHECKING:
     from configs.schema import RunConfig
+    from forgeries.photos import PhotoSet
 
-STAGES = ("search", "retrain", "benchmark", "report")
+PHOTOS = ("split", "name", "source", "digest", "path", "reason")
+SHOWN = 5
+"""Skipped photographs that are named on the terminal."""
 
 
 def registries() -> dict[str, list[str]]:
@@ -31,16 +33,16 @@ def registries() -> dict[str, list[str]]:
             "streams": list(STREAMS)}
 
 
-def _run_stage(name: str, config: "RunConfig", folder: Path) -> None:
-    if name == "search":
-        from search.stage import run_search
-        run_search(config, folder)
-    elif name == "retrain":
-        from retrain.stage import run_retrain
-        run_retrain(config, folder)
-    elif name == "benchmark":
+def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet | None") -> None:
+    if name == "benchmark":
         from results.benchmark import run_benchmark
-        run_benchmark(config, folder)
+        run_benchmark(config, folder, photos)
+    elif photos and name == "search":
+        from search.stage import run_search
+        run_search(config, folder, photos)
+    elif photos and name == "retrain":
+        from retrain.stage import run_retrain
+        run_retrain(config, folder, photos)
     else:
         from results.report import write_report
         write_report(folder)
@@ -71,12 +73,14 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
             raise UserError(f"{folder}: already holds a {started[0]}; add --resume to continue it, "
                             "or name another --out")
         write_atomic(saved, dump_config(config))
-        for name in stages:
-            if name == "report" or not _product(name, folder).exists():
-                click.echo(f"── {name}", err=True)
-                _run_stage(name, config, folder)
-                if name == "retrain":
-                    write_atomic(_product(name, folder), "")
+        pending = [name for name in stages if name == "report" or not _product(name, folder).exists()]
+        forged = {"search", "retrain"} | (set() if config.benchmark.data else {"benchmark"})
+        photos = _photos(config, folder) if forged & set(pending) else None
+        for name in pending:
+            click.echo(f"── {name}", err=True)
+            _run_stage(name, config, folder, photos)
+            if name == "retrain":
+                write_atomic(_product(name, folder), "")
     if "benchmark" in stages or "report" in stages:
         from results.tables import closing_table
         click.echo(closing_table(folder))
@@ -84,6 +88,24 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         click.echo(f"Report: {(folder / 'results' / 'report.html').resolve()}")
     else:
         click.echo(f"Results: {folder.resolve()}")
+
+
+def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":
+    """The photographs; says how many there are, and lists them with their split, or why not, in `photos.csv`."""
+    from forgeries.photos import find_photos
+    photos = find_photos(config.photos, config.forgeries.image_size)
+    splits = {"train": photos.train, "val": photos.val, "test": photos.test}
+    rows = [{"split": split, "name": photo.name, "source": photo.source, "digest": photo.digest, "path": photo.path}
+            for split, found in splits.items() for photo in found]
+    write_rows(folder / "photos.csv", PHOTOS, [*rows, *({"split": "skipped", "name": path.stem, "path": path,
+                                                         "reason": reason} for path, reason in photos.skipped)])
+    counts = ", ".join(f"{len(found)} {split}" for split, found in splits.items())
+    click.echo(f"photographs: {counts}, {len(photos.skipped)} skipped", err=True)
+    for path, reason in photos.skipped[:SHOWN]:
+        click.echo(f"  skipped {path}: {reason}", err=True)
+    if len(photos.skipped) > SHOWN:
+        click.echo(f"  and {len(photos.skipped) - SHOWN} more: {folder / 'photos.csv'}", err=True)
+    return photos
 
 
 def _started(name: str, folder: Path) -> bool:
@@ -245,9 +267,10 @@ def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Pa
     from detectors import create_detector
     module = create_detector(detector, weights)
     make_folder(out)
-    import numpy as np
     import io
+
     import cv2
+    import numpy as np
 
     from configs.progress import track
     from detectors.inference import MINIMUM_SIDE, overlay, predict_map, to_grey

@@ -63,24 +63,29 @@ def prefilter_kernels() -> Tensor:
     return kernels[:, None].repeat(3, 3, 1, 1)
 
 
+def build_stream(name: str) -> nn.Conv2d:
+    """The stream "plain" (3 channels), "bayar" (3) or "prefilter" (9, trainable from `prefilter_kernels`)."""
+    if name == "bayar":
+        return BayarConv()
+    if name == "plain":
+        return nn.Conv2d(3, 3, 5, padding=2, bias=False)
+    conv = nn.Conv2d(3, 9, 3, padding=1, bias=False)
+    with torch.no_grad():
+        conv.weight.copy_(prefilter_kernels())
+    return conv
+
+
 class Enhancement(nn.Module):
     """Streams that bring out traces, concatenated, then two convolutions at half the resolution.
 
-    `streams` is any of "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable).
+    `streams` are names that `build_stream` knows.
     """
 
     def __init__(self, streams: Sequence[str] = ("plain", "bayar", "prefilter"), width: float = 1.0) -> None:
         super().__init__()
-        makers = {
-            "plain": lambda: nn.Conv2d(3, 3, 5, padding=2, bias=False),
-            "bayar": BayarConv,
-            "prefilter": lambda: nn.Conv2d(3, 9, 3, padding=1, bias=False),
-        }
-        self.streams = nn.ModuleDict({name: makers[name]() for name in streams})
-        if "prefilter" in self.streams:
-            with torch.no_grad():
-                self.streams["prefilter"].weight.copy_(prefilter_kernels())
-        channels = sum(stream.out_channels for stream in self.streams.values())
+        convs = {name: build_stream(name) for name in streams}
+        self.streams = nn.ModuleDict(convs)
+        channels = sum(conv.out_channels for conv in convs.values())
         middle, outputs = scaled(STEM_CHANNELS // 2, width), scaled(STEM_CHANNELS, width)
         self.convs = nn.Sequential(
             nn.Conv2d(channels, middle, 3, 2, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
@@ -92,7 +97,8 @@ class Enhancement(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×C×⌈H/2⌉×⌈W/2⌉."""
-        return self.convs(self.enhanced(x))
+        # Carries through all layers that follow: their convolutions on a CPU need no reordering.
+        return self.convs(self.enhanced(x.contiguous(memory_format=torch.channels_last)))
 
 
 class GlobalAttention(nn.Module):

@@ -65,16 +65,16 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     are compared on the same cases. `balanced` takes the photographs in turn, by `index`.
     """
     generator = stream(seed, stream_name, epoch, index)
-    photo = photos[index % len(photos) if balanced else generator.integers(len(photos))]
+    photo = photos[index % len(photos) if balanced else int(generator.integers(len(photos)))]
     original = _crop(_decoded(photo.path), recipe, generator)
     if flip:
         for axis in (0, 1):
             original = np.flip(original, axis) if generator.random() < 0.5 else original
     original = np.ascontiguousarray(original)
     mask_kind = str(generator.choice(recipe.masks))
-    mask = draw_mask(mask_kind, *original.shape[:2], recipe.mask_fraction, generator)
-    drawn_method, drawn_perturbation = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
-    method, perturbation = method or drawn_method, perturbation or drawn_perturbation
+    mask = draw_mask(mask_kind, recipe.image_size, recipe.image_size, recipe.mask_fraction, generator)
+    drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
+    method, perturbation = method or drawn[0], perturbation or drawn[1]
     image = inpaint(original, mask, method, stream(seed, stream_name, epoch, index, method))
     return Forgery(perturb(image, perturbation), mask, original, method, mask_kind, perturbation, photo.name,
                    photo.source, photo.digest)

@@ -45,14 +45,14 @@ def _stroke(height: int, width: int, fraction: float, generator: np.random.Gener
     import cv2
     mask, side = np.zeros((height, width), np.uint8), min(height, width)
     while mask.mean() < fraction:
-        x, y = generator.integers(width), generator.integers(height)
+        x, y = int(generator.integers(width)), int(generator.integers(height))
         angle, brush = generator.uniform(0, 2 * np.pi), int(generator.integers(max(2, side // 16), side // 6 + 2))
         for _ in range(generator.integers(2, 9)):
             angle += generator.normal(0, 0.9)
             length = generator.uniform(0.05, 0.25) * side
             end_x = int(np.clip(x + length * np.cos(angle), 0, width - 1))
             end_y = int(np.clip(y + length * np.sin(angle), 0, height - 1))
-            cv2.line(mask, (int(x), int(y)), (end_x, end_y), 1, brush)
+            cv2.line(mask, (x, y), (end_x, end_y), 1, brush)
             cv2.circle(mask, (end_x, end_y), brush // 2, 1, -1)
             x, y = end_x, end_y
             if mask.mean() >= fraction:

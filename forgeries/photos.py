@@ -87,12 +87,13 @@ def find_photos(photos: Photos, minimum_side: int) -> PhotoSet:
     assert spec is not None and spec.origin is not None
     folder = Path(spec.origin).parent / "data"
     scans = {split: scan([folder / name for name in names], minimum_side) for split, names in SCIKIT_IMAGE.items()}
-    named = {split: [replace(photo, source=photo.name.split("_")[0]) for photo in found.photos]
+    named = {split: tuple(replace(photo, source=photo.name.split("_")[0]) for photo in found.photos)
              for split, found in scans.items()}
     for split, found in scans.items():
         if not found.photos:
             raise UserError(f"forgeries.image_size = {minimum_side}: larger than scikit-image's {split} photographs")
-    return PhotoSet(*map(tuple, named.values()), sum((found.skipped for found in scans.values()), ()))
+    skipped = tuple(entry for found in scans.values() for entry in found.skipped)
+    return PhotoSet(named["train"], named["val"], named["test"], skipped)
 
 
 def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
@@ -102,14 +103,14 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
         UserError: a place is missing, or nothing usable is there.
     """
     files: list[Path] = []
-    places = [Path(place) for place in places]
-    for place in places:
+    folders = [Path(place) for place in places]
+    for place in folders:
         if not place.exists():
             raise UserError(f"{place}: no such folder of photographs")
         below = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()) \
             if place.is_dir() else [place]
         files += below
-    where = ", ".join(map(str, places[:3]))
+    where = ", ".join(map(str, folders[:3]))
     if not files:
         raise UserError(f"{where}: no photographs there (looked for {', '.join(sorted(SUFFIXES))})")
     with ThreadPoolExecutor() as pool:

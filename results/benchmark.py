@@ -19,7 +19,7 @@ from detectors.checkpoints import LoadedDetector, load_detector
 from detectors.inference import predict_map, to_grey
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.perturbations import perturb
-from forgeries.photos import Photo, find_photos
+from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import Case, read_forged_folder
 from results.metrics import score_map
 from results.summary import SUMMARY, summarize
@@ -74,16 +74,17 @@ class ReadCases(Dataset[TestCase]):
         return TestCase(case.name, case.source, "", perturb(image, self.perturbation), mask)
 
 
-def run_benchmark(config: RunConfig, folder: Path) -> None:
+def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> None:
     """Writes `results/records.csv`, one row a detector × perturbation × method × picture, `summary.csv` and
     the report's gallery. Finished (detector, perturbation, method) jobs of an interrupted run are kept.
+    The photographs' test split is used, or where the configuration names `benchmark.data`, that folder.
 
     Raises:
         UserError: no checkpoint, a test photograph that a detector was trained on, or a map of NaN.
     """
     out, settings = folder / "results", config.benchmark
     detectors = load_detectors(settings.detectors, folder, resolve_device(config))
-    sets = _case_sets(config, detectors)
+    sets = _case_sets(config, detectors, photos.test if photos else ())
     finished: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in read_rows(out / "records.csv"):
         finished.setdefault((row["perturbation"], row["method"], row["detector"]), []).append(row)
@@ -152,18 +153,16 @@ def refuse_trained_on(name: str, provenance: Mapping[str, Any], photos: Iterable
                             "give other test photographs")
 
 
-def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector]) \
+def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector], photos: Sequence[Photo]) \
         -> dict[tuple[str, str], ForgedCases | ReadCases]:
     """Test cases by perturbation and method, checked against what the detectors were trained on."""
     settings = config.benchmark
-    photos: tuple[Photo, ...] = ()
     read: dict[str, list[Case]] = {}
     if settings.data:
         read = read_forged_folder(Path(settings.data))
         known = [(row.get("photo", ""), row.get("digest", ""))
                  for row in read_rows(Path(settings.data) / "manifest.csv")]
     else:
-        photos = find_photos(config.photos, config.forgeries.image_size).test
         known = [(str(photo.path), photo.digest) for photo in photos]
     for name, detector in detectors.items():
         refuse_trained_on(name, detector.provenance, known)

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-COLOURS = {"sep3": "#0072B2", "relu_sep3": "#E69F00", "relu_sep5": "#009E73", "identity": "#999999"}
-"""Okabe & Ito's palette, which colour-blind readers can tell apart."""
+from results.colours import operation_colours
 
-SPARE = ("#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 BOX, GAP, HEIGHT, TOP = 104, 22, 30, 38
 
 
@@ -15,6 +13,7 @@ def draw_genotype(cells: Sequence[Sequence[str]], strides: Sequence[int], dilati
     slots = len(cells[0])
     width = 150 + (slots + 1) * (BOX + GAP) + 60
     row = HEIGHT + TOP + 14
+    colours = operation_colours([name for cell in cells for name in cell])
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {row * len(cells) + 6}" '
              f'style="max-width:{width}px;width:100%" role="img" font-family="sans-serif" font-size="13">']
     for index, (cell, stride, dilation) in enumerate(zip(cells, strides, dilations, strict=True)):
@@ -29,9 +28,9 @@ def draw_genotype(cells: Sequence[Sequence[str]], strides: Sequence[int], dilati
                      f'<path d="M{start},{middle} C{start},{y - 26} {end},{y - 26} {end},{middle - 8}" fill="none" '
                      f'stroke="currentColor" stroke-dasharray="4 3" opacity=".7"/>'
                      f'<circle cx="{start}" cy="{middle}" r="4" fill="currentColor"/>')
-        for label, colour in (("conv 3×3", "#555555"), *((name, colour_of(name)) for name in cell)):
-            parts.append(f'<rect x="{x}" y="{y}" width="{BOX}" height="{HEIGHT}" rx="6" fill="{colour}"/>'
-                         f'<text x="{x + BOX / 2}" y="{middle + 5}" text-anchor="middle" fill="white" '
+        for label, colour in (("conv 3×3", "#FFFFFF"), *((name, colours[name]) for name in cell)):
+            parts.append(f'<rect x="{x}" y="{y}" width="{BOX}" height="{HEIGHT}" rx="6" fill="{colour}" stroke="#444"/>'
+                         f'<text x="{x + BOX / 2}" y="{middle + 5}" text-anchor="middle" fill="#111" '
                          f'font-weight="600">{escape(label)}</text>')
             x += BOX + GAP
         parts.append(f'<circle cx="{end}" cy="{middle}" r="9" fill="none" stroke="currentColor"/>'
@@ -39,7 +38,3 @@ def draw_genotype(cells: Sequence[Sequence[str]], strides: Sequence[int], dilati
                      f'<line x1="{end + 9}" y1="{middle}" x2="{end + 26}" y2="{middle}" stroke="currentColor"/>')
     return "".join([*parts, "</svg>"])
 
-
-def colour_of(operation: str) -> str:
-    """The operation's colour; one of some spare ones for an operation without its own."""
-    return COLOURS.get(operation) or SPARE[sum(operation.encode()) % len(SPARE)]

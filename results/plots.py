@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999")
+from results.colours import BLUE, SKY, VERMILION, series_colours
+
 MARKERS = "os^Dv*X"
 
 Row = Mapping[str, str]
@@ -19,9 +21,9 @@ def search_curve(history: Sequence[Row]) -> str:
     epochs = [int(row["epoch"]) for row in history]
     for ax, key, label in zip(axes, ("train_loss", "val_auc"), ("training loss", "validation AUC of sampled paths"),
                               strict=True):
-        ax.plot(epochs, [float(row[key]) for row in history], marker="o", color=PALETTE[0])
+        ax.plot(epochs, [float(row[key]) for row in history], marker="o", color=BLUE)
         ax.set(xlabel="epoch", ylabel=label)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure)
 
 
@@ -31,11 +33,11 @@ def candidate_plot(candidates: Sequence[Row]) -> str:
     scores = [float(row["auc"]) for row in candidates]
     flops = [float(row["flops"]) / 1e6 for row in candidates]
     best = max(range(len(scores)), key=scores.__getitem__)
-    left.hist(scores, bins=min(20, max(5, len(scores) // 3)), color=PALETTE[5], edgecolor="white")
-    left.axvline(scores[best], color=PALETTE[4])
+    left.hist(scores, bins=min(20, max(5, len(scores) // 3)), color=SKY, edgecolor="white")
+    left.axvline(scores[best], color=VERMILION)
     left.set(xlabel="validation AUC, inherited weights", ylabel="candidates")
-    right.scatter(flops, scores, s=14, color=PALETTE[0], alpha=0.7)
-    right.scatter([flops[best]], [scores[best]], s=70, marker="*", color=PALETTE[4], label="best", zorder=3)
+    right.scatter(flops, scores, s=14, color=BLUE, alpha=0.7)
+    right.scatter([flops[best]], [scores[best]], s=70, marker="*", color=VERMILION, label="best", zorder=3)
     right.set(xlabel="MFLOP of the extraction block", ylabel="validation AUC")
     right.legend(frameon=False)
     return _svg(figure)
@@ -44,12 +46,13 @@ def candidate_plot(candidates: Sequence[Row]) -> str:
 def training_curves(histories: Mapping[str, Sequence[Row]]) -> str:
     """Training loss and validation AUC of each detector over epochs."""
     figure, axes = _figure(2, 3.2)
+    colours = series_colours(list(histories))
     for ax, key, label in zip(axes, ("train_loss", "val_auc"), ("training loss", "validation AUC"), strict=True):
         for i, (name, history) in enumerate(histories.items()):
             ax.plot([int(row["epoch"]) for row in history], [float(row[key]) for row in history],
-                    marker=MARKERS[i % len(MARKERS)], color=PALETTE[i % len(PALETTE)], label=name)
+                    marker=MARKERS[i % len(MARKERS)], color=colours[name], label=name)
         ax.set(xlabel="epoch", ylabel=label)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].legend(frameon=False)
     return _svg(figure)
 
@@ -58,9 +61,9 @@ def auc_by_method(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """Mean AUC with its interval, a group for each method; hollow where the detector never saw the method."""
     figure, (ax,) = _figure(1, 3.6)
     detectors = list(dict.fromkeys(row["detector"] for row in rows))
-    step = 0.7 / max(1, len(detectors))
+    colours, step = series_colours(detectors), 0.7 / max(1, len(detectors))
     for i, name in enumerate(detectors):
-        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        colour, marker = colours[name], MARKERS[i % len(MARKERS)]
         for row in rows:
             if row["detector"] != name or row["method"] not in methods or not row["auc"]:
                 continue
@@ -71,7 +74,8 @@ def auc_by_method(rows: Sequence[Row], methods: Sequence[str]) -> str:
         ax.plot([], [], marker=marker, color=colour, label=name)
     ax.axhline(0.5, color="#777777", linestyle="--", linewidth=1)
     ax.text(len(methods) - 0.5, 0.505, "chance", ha="right", va="bottom", fontsize=9, color="#777777")
-    ax.set(xticks=range(len(methods)), xticklabels=methods, ylabel="mean per-image AUC", xlim=(-0.5, len(methods) - 0.5))
+    ax.set(xticks=range(len(methods)), xticklabels=methods, ylabel="mean AUC per picture",
+           xlim=(-0.5, len(methods) - 0.5))
     ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=4)
     return _svg(figure)
 

@@ -70,7 +70,8 @@ def _context(folder: Path) -> dict[str, Any]:
     methods = [name for name in columns_of(first) if not name.startswith("mean ")]
     return {
         "config": yaml.safe_load(config_text), "config_text": config_text,
-        "headline": headline(first), "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()), "methods": methods,
+        "headline": headline(first), "methods": methods,
+        "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()),
         "score_plot": auc_by_method(first, methods) if first else "",
         "tables": {perturbation: [_table(metric, [row for row in summary if row["perturbation"] == perturbation])
                                   for metric in METRICS] for perturbation in perturbations},
@@ -134,7 +135,7 @@ def _gallery(folder: Path, detectors: Sequence[str], records: Sequence[Row], met
             detector = path.stem.removeprefix("map-")
             score = scores.get((detector, method, name))
             maps.append((detector, _embed(_heat(path)), f"{float(score):.3f}" if score else "undefined"))
-        cases.append(GalleryCase(method, name, _embed(_outlined(place)), _embed(cv2.imread(str(place / "mask.png"))),
+        cases.append(GalleryCase(method, name, _embed(_outlined(place)), _embed(_read(place / "mask.png")),
                                  maps))
     return cases
 
@@ -143,13 +144,19 @@ def _method(place: Path) -> str:
     return place.name.rpartition("-")[0]
 
 
+def _read(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    image = cv2.imread(str(path), flags)
+    assert image is not None, path
+    return image
+
+
 def _heat(path: Path) -> np.ndarray:
-    return cv2.applyColorMap(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), cv2.COLORMAP_INFERNO)
+    return cv2.applyColorMap(_read(path, cv2.IMREAD_GRAYSCALE), cv2.COLORMAP_INFERNO)
 
 
 def _outlined(place: Path) -> np.ndarray:
-    """The picture at twice its size with the mask's outline."""
-    image, mask = cv2.imread(str(place / "image.png")), cv2.imread(str(place / "mask.png"), cv2.IMREAD_GRAYSCALE)
+    """The picture, magnified where it is small, with the mask's outline."""
+    image, mask = _read(place / "image.png"), _read(place / "mask.png", cv2.IMREAD_GRAYSCALE)
     if max(image.shape) <= 256:
         image = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
         mask = cv2.resize(mask, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)

@@ -12,7 +12,7 @@ from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
 from detectors import create_detector
 from detectors.checkpoints import save_detector
-from forgeries.photos import Photo, PhotoSet, find_photos
+from forgeries.photos import Photo, PhotoSet
 from retrain.trainer import Trained, train
 from search_space.genotype import (
     PAPER_SPACE,
@@ -25,10 +25,9 @@ from search_space.genotype import (
 )
 
 
-def run_retrain(config: RunConfig, folder: Path) -> None:
+def run_retrain(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
     """Trains, or continues to train, every detector of `config.retrain.detectors` at the same budget."""
     space = SpaceShape.of(config.space)
-    photos = find_photos(config.photos, config.forgeries.image_size)
     genotypes = _genotypes(config, folder, space)
     with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
         for name in config.retrain.detectors:

@@ -18,7 +18,7 @@ from configs.progress import Progress
 from configs.schema import RunConfig
 from configs.streams import torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
-from forgeries.photos import PhotoSet, find_photos
+from forgeries.photos import PhotoSet
 from search import STRATEGIES
 from search.network import SearchNetwork
 from search.scoring import Batches, score
@@ -39,13 +39,12 @@ def make_strategy(name: str) -> Strategy:
     return getattr(importlib.import_module(module), cls)()
 
 
-def run_search(config: RunConfig, folder: Path) -> Genotype:
+def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype:
     """Runs, or continues, the search of `config` in the run folder `folder`; returns the genotype found.
 
     Writes `search/genotype.yaml`, `candidates.csv`, `history.csv` and `supernet.safetensors`.
     """
     out, settings, space = folder / "search", config.search, SpaceShape.of(config.space)
-    photos = find_photos(config.photos, config.forgeries.image_size)
     fabric = make_fabric(config)
     torch.manual_seed(torch_seed(config.seed, "supernet"))
     network = SearchNetwork(space, config.space.width, settings.streams).to(fabric.device)

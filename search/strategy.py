@@ -47,7 +47,7 @@ class Strategy(ABC):
     def step(self, number: int, train: Batch, validation: Batch | None) -> float:
         """One training step; returns the training loss."""
 
-    def epoch_end(self, epoch: int) -> None:
+    def epoch_end(self, epoch: int) -> None:  # noqa: B027
         """Called after each epoch, counted from 0."""
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """A genotype: which operation each slot of each cell holds, and the space it was chosen from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from search_space.cells import Cell
 from search_space.genotype import Genotype, SpaceShape
 from search_space.space import ExtractionSpace, LayerChoice
 
@@ -37,10 +38,12 @@ class Supernet(nn.Module):
         self.cells = declared.cells
         self._slots: dict[str, Slot] = {}
         for cell in self.cells:
+            assert isinstance(cell, Cell)
             for index, choice in enumerate(cell.slots):
                 assert isinstance(choice, LayerChoice)
                 slot = Slot({name: choice[name] for name in choice.names})
-                cell.slots[index] = self._slots[choice.label] = slot
+                self._slots[choice.label] = slot
+                cell.slots[index] = slot
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W features to N×C'×H/r×W/r, r the product of the strides."""

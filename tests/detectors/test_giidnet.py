@@ -102,7 +102,7 @@ def test_parameter_count_is_the_published_one():
 def test_map_has_the_size_of_the_picture(height, width):
     maps = small()(torch.rand(2, 3, height, width))
     assert maps.shape == (2, 1, height, width)
-    assert 0 <= maps.min() and maps.max() <= 1
+    assert maps.min() >= 0 and maps.max() <= 1
 
 
 def test_map_does_not_depend_on_batch_neighbours():

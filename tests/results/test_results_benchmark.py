@@ -20,6 +20,10 @@ OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images
              "benchmark.gallery=1")
 
 
+def bench(config, folder):
+    run_benchmark(config, folder, None if config.benchmark.data else find_photos(config.photos, 48))
+
+
 class Brightness(torch.nn.Module):
     """A detector of one parameter."""
 
@@ -53,7 +57,7 @@ def product(folder):
 
 
 def test_records_hold_every_detector_perturbation_method_and_picture(folder):
-    run_benchmark(load_config("quick", OVERRIDES), folder)
+    bench(load_config("quick", OVERRIDES), folder)
     rows = read_rows(folder / "results" / "records.csv")
     assert tuple(rows[0]) == RECORDS
     keys = [(row["perturbation"], row["method"], row["detector"], row["image"]) for row in rows]
@@ -72,7 +76,7 @@ def test_records_hold_every_detector_perturbation_method_and_picture(folder):
 
 def test_an_interrupted_benchmark_continues_to_the_same_files(folder, monkeypatch):
     config = load_config("quick", OVERRIDES)
-    run_benchmark(config, folder)
+    bench(config, folder)
     whole = product(folder)
     for path in sorted((folder / "results").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -87,20 +91,20 @@ def test_an_interrupted_benchmark_continues_to_the_same_files(folder, monkeypatc
 
     monkeypatch.setattr(benchmark, "score_map", fail_late)
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(config, folder)
+        bench(config, folder)
     assert len(read_rows(folder / "results" / "records.csv")) == 16
     scored.clear()
     monkeypatch.setattr(benchmark, "score_map", lambda *arguments: scored.append(1) or score(*arguments))
-    run_benchmark(config, folder)
+    bench(config, folder)
     assert len(scored) == 16
     assert product(folder) == whole
 
 
 def test_workers_change_nothing(folder):
-    run_benchmark(load_config("quick", OVERRIDES), folder)
+    bench(load_config("quick", OVERRIDES), folder)
     alone = (folder / "results" / "records.csv").read_bytes()
     (folder / "results" / "records.csv").unlink()
-    run_benchmark(load_config("quick", [*OVERRIDES, "forgeries.workers=2"]), folder)
+    bench(load_config("quick", [*OVERRIDES, "forgeries.workers=2"]), folder)
     assert (folder / "results" / "records.csv").read_bytes() == alone
 
 
@@ -110,15 +114,15 @@ def test_a_test_photograph_among_those_trained_on_is_refused(folder, monkeypatch
     monkeypatch.setattr(benchmark, "load_detector",
                         lambda path, device: LoadedDetector("x", Brightness(), {}, provenance([leaked])))
     with pytest.raises(UserError, match=rf"{leaked.path.name}.*train split of bright"):
-        run_benchmark(config, folder)
+        bench(config, folder)
 
 
 def test_no_checkpoint_and_two_of_one_name_are_refused(tmp_path, folder):
     with pytest.raises(UserError, match="no retrained detector"):
-        run_benchmark(load_config("quick", OVERRIDES), tmp_path / "elsewhere")
+        bench(load_config("quick", OVERRIDES), tmp_path / "elsewhere")
     twice = [str(folder / "retrain" / "bright"), str(folder / "retrain" / "bright" / "model.safetensors")]
     with pytest.raises(UserError, match="two checkpoints are called bright"):
-        run_benchmark(load_config("quick", [*OVERRIDES, f"benchmark.detectors={twice}"]), folder)
+        bench(load_config("quick", [*OVERRIDES, f"benchmark.detectors={twice}"]), folder)
 
 
 @pytest.fixture
@@ -136,7 +140,7 @@ def data(tmp_path):
 
 
 def test_a_forged_folder_of_other_sizes_is_scored_and_undefined_fields_are_empty(folder, data):
-    run_benchmark(load_config("quick", [*OVERRIDES, f"benchmark.data={data}"]), folder)
+    bench(load_config("quick", [*OVERRIDES, f"benchmark.data={data}"]), folder)
     rows = [row for row in read_rows(folder / "results" / "records.csv")
             if row["detector"] == "bright" and row["perturbation"] == "none"]
     assert [row["auc"] for row in rows] == ["1", ""]
@@ -153,14 +157,14 @@ def test_a_forged_folder_made_from_training_photographs_is_refused(folder, data,
     monkeypatch.setattr(benchmark, "load_detector",
                         lambda path, device: LoadedDetector("x", Brightness(), {}, provenance([photo])))
     with pytest.raises(UserError, match=f"{photo.name}: a test photograph"):
-        run_benchmark(config, folder)
+        bench(config, folder)
 
 
 def test_a_saved_checkpoint_is_benchmarked(tmp_path):
     torch.manual_seed(0)
     save_detector(tmp_path / "retrain" / "mantranet", "mantranet", ManTraNet(width=0.125), {"width": 0.125},
                   provenance())
-    run_benchmark(load_config("quick", [*OVERRIDES, "benchmark.perturbations=[none]", "benchmark.images=2"]),
+    bench(load_config("quick", [*OVERRIDES, "benchmark.perturbations=[none]", "benchmark.images=2"]),
                   tmp_path)
     with (tmp_path / "results" / "records.csv").open() as file:
         assert [row["detector"] for row in csv.DictReader(file)] == ["mantranet"] * 4
@@ -172,5 +176,5 @@ def test_maps_with_nan_are_an_error_and_no_record(folder, monkeypatch):
     found = LoadedDetector("x", Brightness(), {}, provenance())
     monkeypatch.setattr(benchmark, "load_detector", lambda path, device: replace(found, module=broken))
     with pytest.raises(UserError, match=r"bright: cannot be scored on TE.*NaN"):
-        run_benchmark(load_config("quick", OVERRIDES), folder)
+        bench(load_config("quick", OVERRIDES), folder)
     assert not (folder / "results" / "records.csv").exists()
