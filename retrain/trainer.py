@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.engine import Checkpointer, check_finite, make_fabric
+from configs.errors import UserError
 from configs.files import write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
@@ -116,12 +117,18 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
 
 def validate(network: Any, batches: Sequence[tuple[Tensor, Tensor]], device: torch.device,
              focal_weight: float) -> dict[str, float]:
-    """Loss and mean per-image AUC on `batches`, in eval mode."""
+    """Loss and mean per-image AUC on `batches`, in eval mode.
+
+    Raises:
+        UserError: a map is not finite: training diverged in the step before.
+    """
     network.eval()
     losses, scores = [], []
     with torch.no_grad():
         for images, masks in batches:
             logits = network.logits(images.to(device)).float().cpu()
+            if not logits.isfinite().all():
+                raise UserError("maps of validation pictures are not finite; lower retrain.learning_rate")
             losses.append(training_loss(logits, masks, focal_weight).item())
             scores += [auc(logit[0].numpy(), mask[0].numpy() > 0.5)
                        for logit, mask in zip(logits, masks, strict=True)]

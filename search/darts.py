@@ -25,9 +25,10 @@ class Darts(Strategy):
         self.alphas = {label: torch.zeros(len(context.space.operations), device=device, requires_grad=True)
                        for label in context.space.labels()}
         settings = context.settings
-        self.optimizer = torch.optim.Adam(context.network.parameters(), settings.learning_rate)
-        self.architecture_optimizer = torch.optim.Adam(
-            self.alphas.values(), settings.architecture_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
+        self.optimizer: Any = context.fabric.setup_optimizers(
+            torch.optim.Adam(context.network.parameters(), settings.learning_rate))
+        self.architecture_optimizer: Any = context.fabric.setup_optimizers(torch.optim.Adam(
+            self.alphas.values(), settings.architecture_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3))
         self.found: list[str] = []
 
     def step(self, number: int, train: Batch, validation: Batch | None) -> float:

@@ -15,7 +15,8 @@ class OneShot(Strategy):
 
     def set_up(self, context: SearchContext) -> None:
         self.context = context
-        self.optimizer = torch.optim.Adam(context.network.parameters(), context.settings.learning_rate)
+        self.optimizer: Any = context.fabric.setup_optimizers(
+            torch.optim.Adam(context.network.parameters(), context.settings.learning_rate))
 
     def step(self, number: int, train: Batch, validation: Batch | None) -> float:
         context = self.context

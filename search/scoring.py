@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from results.metrics import auc
 from search.network import SearchNetwork
 from search_space.genotype import Genotype
@@ -19,6 +20,9 @@ def score(network: SearchNetwork, genotype: Genotype, validation: Batches, recal
 
     With an empty `recalibration` the supernet's own statistics serve, which are averages over all paths. Leaves the
     network's statistics and mode as they were.
+
+    Raises:
+        UserError: a map is not finite: training diverged in the step before.
     """
     with _borrowed(network):
         network.supernet.set_path(genotype)
@@ -28,6 +32,8 @@ def score(network: SearchNetwork, genotype: Genotype, validation: Batches, recal
         scores = []
         for images, masks in validation:
             maps = network(images).float().cpu().numpy()
+            if not np.isfinite(maps).all():
+                raise UserError(f"maps of the candidate {genotype} are not finite; lower search.learning_rate")
             scores += [auc(logits[0], mask[0].cpu().numpy() > 0.5)
                        for logits, mask in zip(maps, masks, strict=True)]
     return float(np.nanmean(scores))

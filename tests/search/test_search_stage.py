@@ -1,0 +1,109 @@
+"""The search stage: its files agree with each other, and what goes wrong is told in one line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from configs.errors import UserError
+from configs.files import read_rows, write_rows
+from configs.schema import Photos, RunConfig
+from forgeries.photos import find_photos
+from search import list_strategies, stage
+from search.network import SearchNetwork
+from search_space.genotype import SpaceShape, read_genotype
+
+PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
+SCORES = [0.5, 0.25, 0.75, 9e-05]
+"""As text the last is the largest."""
+
+
+def configure(**search):
+    return RunConfig.model_validate({
+        "device": "cpu", "seed": 3, "forgeries": {"methods": ["TE"], "image_size": 32, "workers": 0},
+        "space": {"cells": 2, "slots": 1, "channels": [64, 128], "strides": [2, 1], "dilations": [1, 1],
+                  "width": 0.0625},
+        "search": {"epochs": 2, "steps": 2, "batch_size": 2, "candidates": 4, "validation_images": 2,
+                   "recalibration_batches": 1} | search})
+
+
+def parameters(genotype, channels, strides):
+    """Of the extraction block, summed layer by layer from the description of a cell."""
+    inputs, total = 4, 0
+    for (name,), outputs, stride in zip(genotype.cells, channels, strides, strict=True):
+        total += 9 * inputs + 2 * inputs + inputs * outputs + 2 * outputs
+        total += {"identity": 0, "sep3": 9 * outputs + 2 * outputs + outputs**2,
+                  "relu_sep3": 9 * outputs + outputs**2, "relu_sep5": 25 * outputs + outputs**2}[name]
+        total += 2 * outputs + (inputs * outputs + 2 * outputs if stride > 1 or inputs != outputs else 0)
+        inputs = outputs
+    return total
+
+
+@pytest.mark.parametrize("strategy", list_strategies())
+def test_files_of_a_search_agree(strategy, tmp_path):
+    config = configure(strategy=strategy)
+    space, out = SpaceShape.of(config.space), tmp_path / "search"
+    found = stage.run_search(config, tmp_path, PHOTOS)
+    rows, genotype = read_rows(out / "candidates.csv"), read_genotype(out / "genotype.yaml", space)
+    chosen = max(rows, key=lambda row: float(row["auc"])) if strategy == "one-shot" else rows[0]
+    assert genotype == found and str(genotype) == chosen["genotype"]
+    assert [int(row["index"]) for row in rows] == list(range(len(rows)))
+    for row in rows:
+        assert int(row["params"]) == parameters(found.parse(row["genotype"], space), (4, 8), (2, 1))
+        assert int(row["flops"]) > 0 and row["latency_ms"] == ""
+    expected = {"strategy": strategy, "seed": 3, "score": float(chosen["auc"]), "width": 0.0625,
+                "candidates_scored": len(rows), "methods": ["TE"],
+                "pictures_seen": 2 * 2 * 2 * (2 if strategy == "darts" else 1),
+                "photos_train": [photo.name for photo in PHOTOS.train],
+                "photos_val": [photo.name for photo in PHOTOS.val]}
+    assert expected.items() <= {key: genotype.provenance[key] for key in expected}.items() \
+        and genotype.provenance["versions"]["torch"] == torch.__version__
+    SearchNetwork(space, 0.0625, ["plain"]).load_state_dict(load_file(out / "supernet.safetensors"))
+    assert [row["epoch"] for row in read_rows(out / "history.csv")] == ["1", "2"]
+    assert not (out / "checkpoint.pt").exists()
+
+
+def test_one_shot_takes_the_best_score_as_a_number(tmp_path, monkeypatch):
+    scores = iter([0.5] * stage.PROBES * 2 + SCORES)
+    monkeypatch.setattr(stage, "score", lambda *_: next(scores))
+    found = stage.run_search(configure(), tmp_path, PHOTOS)
+    rows = read_rows(tmp_path / "search" / "candidates.csv")
+    assert [float(row["auc"]) for row in rows] == SCORES
+    assert str(found) == rows[2]["genotype"] and found.provenance["score"] == 0.75
+
+
+def test_darts_takes_its_own_choice_whatever_others_score(tmp_path, monkeypatch):
+    proposals = []
+
+    class Epochs(stage.make_strategy("darts").__class__):
+        def epoch_end(self, epoch):
+            # Another genotype is strongest at the end of each epoch.
+            with torch.no_grad():
+                for alpha in self.alphas.values():
+                    alpha[epoch] += 10 * (epoch + 1)
+            super().epoch_end(epoch)
+            proposals.append(str(self.propose(1)[0]))
+
+    monkeypatch.setattr(stage, "make_strategy", lambda name: Epochs())
+    scores = iter([0.5, 0.5, 0.5, 0.25, 0.75])
+    monkeypatch.setattr(stage, "score", lambda *_: next(scores))
+    found = stage.run_search(configure(strategy="darts"), tmp_path, PHOTOS)
+    assert [row["genotype"] for row in read_rows(tmp_path / "search" / "candidates.csv")] == proposals[::-1]
+    assert str(found) == proposals[-1] and found.provenance["score"] == 0.25
+
+
+@pytest.mark.parametrize("strategy", list_strategies())
+@pytest.mark.parametrize("steps, expected", [(3, r"became (nan|inf) at step \d; "), (1, r"not finite; ")])
+def test_divergence_in_an_epoch_and_in_its_last_step_is_told_in_one_line(strategy, steps, expected, tmp_path):
+    with pytest.raises(UserError, match=expected + r"lower search\.learning_rate") as error:
+        stage.run_search(configure(strategy=strategy, steps=steps, learning_rate=1e30), tmp_path, PHOTOS)
+    assert "\n" not in str(error.value) and not (tmp_path / "search" / "genotype.yaml").exists()
+
+
+def test_candidates_of_another_search_are_refused(tmp_path):
+    path = tmp_path / "search" / "candidates.csv"
+    write_rows(path, stage.CANDIDATES, [{"index": 0, "genotype": "identity|nothing", "auc": 0.9}])
+    with pytest.raises(UserError, match="other candidates"):
+        stage.run_search(configure(), tmp_path, PHOTOS)
+    assert len(read_rows(path)) == 1
