@@ -91,10 +91,12 @@ def test_half_precision_steps_by_gradients_without_the_scale_of_the_loss(name):
 
 @pytest.mark.parametrize("name", list_strategies())
 def test_a_saved_strategy_goes_on_bit_for_bit(name, tmp_path):
-    # So fast that each epoch ends with another strongest genotype.
     strategy, network = make(name, architecture_learning_rate=1.0)
     for number in range(3):
         step(strategy, number, train=number)
+    if name == "darts":
+        # So that the first epoch's genotype is known from the saved state alone.
+        prefer(strategy, "identity-identity|identity-identity")
     strategy.epoch_end(0)
     saved = Checkpointer(tmp_path / "checkpoint.pt", 0)
     saved.save({"network": network.state_dict(), "strategy": strategy.state_dict()})
