@@ -10,6 +10,9 @@ from configs.errors import UserError
 Fill = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 """(RGB uint8 H×W×3, mask bool H×W, generator) to RGB uint8 H×W×3; pixels outside the mask are ignored."""
 
+OFFSETS = 8
+"""Places that cloning chooses its source from."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -38,12 +41,17 @@ def inpaint(image: np.ndarray, mask: np.ndarray, method: str, generator: np.rand
 
 def _telea(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     import cv2
-    return cv2.inpaint(image, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    return cv2.inpaint(_blanked(image, mask), mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
 def _navier_stokes(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     import cv2
-    return cv2.inpaint(image, mask.astype(np.uint8), 3, cv2.INPAINT_NS)
+    return cv2.inpaint(_blanked(image, mask), mask.astype(np.uint8), 3, cv2.INPAINT_NS)
+
+
+def _blanked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The hole in the mean colour of the rest: OpenCV's methods take some gradients from inside of it."""
+    return np.where(mask[..., None], image[~mask].mean(0).round().astype(np.uint8), image)
 
 
 def _patch_match(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -58,22 +66,52 @@ def _biharmonic(image: np.ndarray, mask: np.ndarray, generator: np.random.Genera
 
 
 def _poisson_clone(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    import cv2
     height, width = mask.shape
-    # Reflected, so that every offset finds a source; at least a quarter of the picture away, so that it is another.
-    far = [int(generator.choice([-1, 1]) * generator.integers(side // 4, side // 2 + 1)) for side in mask.shape]
-    padded = np.pad(image, ((height // 2 + 1,) * 2, (width // 2 + 1,) * 2, (0, 0)), "reflect")
-    top, left = height // 2 + 1 + far[0], width // 2 + 1 + far[1]
-    source = padded[top:top + height, left:left + width]
-    # The solver needs a border around the mask: one of the picture's own, replicated.
-    border = 2
-    frame = ((border,) * 2, (border,) * 2)
-    target = np.pad(image, (*frame, (0, 0)), "edge")
-    source = np.pad(source, (*frame, (0, 0)), "edge")
-    area = np.pad(mask.astype(np.uint8) * 255, frame)
-    x, y, w, h = cv2.boundingRect(area)
-    blended = cv2.seamlessClone(source, target, area, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
-    return blended[border:-border, border:-border]
+    # Where the source reaches into the hole itself, it must not show what the hole hides.
+    known = np.where(mask[..., None], _telea(image, mask, generator), image)
+    # At least a quarter of the picture away, so that the source is another part; of some, the least hidden one.
+    offsets = [tuple(int(generator.choice([-1, 1]) * generator.integers(side // 4, side // 2 + 1))
+                     for side in mask.shape) for _ in range(OFFSETS)]
+    margin = ((height // 2 + 1,) * 2, (width // 2 + 1,) * 2)
+
+    def moved(padded: np.ndarray, offset: tuple[int, ...]) -> np.ndarray:
+        top, left = margin[0][0] + offset[0], margin[1][0] + offset[1]
+        return padded[top:top + height, left:left + width]
+
+    hidden = np.pad(mask, margin, "reflect")
+    best = min(offsets, key=lambda offset: int(moved(hidden, offset)[mask].sum()))
+    return poisson_blend(known, mask, moved(np.pad(known, (*margin, (0, 0)), "reflect"), best))
+
+
+def poisson_blend(target: np.ndarray, mask: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """`target` with the gradients of `source` inside of `mask`, continuous at its outline (Pérez et al. 2003, eq. 7).
+
+    RGB uint8 H×W×3, mask bool H×W. The picture's border is free (Neumann): no value is invented beyond it.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.linalg import splu
+    numbers = np.full(mask.shape, -1)
+    numbers[mask] = np.arange(mask.sum())
+    diagonal, right = np.zeros(mask.sum()), np.zeros((mask.sum(), 3))
+    rows, columns = [], []
+    goal, guide = target.astype(float), source.astype(float)
+    upper, lower, left, right_side = np.s_[:-1, :], np.s_[1:, :], np.s_[:, :-1], np.s_[:, 1:]
+    for here, there in ((upper, lower), (lower, upper), (left, right_side), (right_side, left)):
+        inside = mask[here]
+        row, column = numbers[here][inside], numbers[there][inside]
+        diagonal[row] += 1
+        right[row] += guide[here][inside] - guide[there][inside]
+        outer = column < 0
+        right[row[outer]] += goal[there][inside][outer]
+        rows.append(row[~outer])
+        columns.append(column[~outer])
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    own = np.arange(diagonal.size)
+    system = coo_array((np.concatenate([diagonal, -np.ones(row.size)]),
+                        (np.concatenate([own, row]), np.concatenate([own, column]))))
+    result = target.copy()
+    result[mask] = splu(system.tocsc()).solve(right).round().clip(0, 255).astype(np.uint8)
+    return result
 
 
 METHODS: Mapping[str, Method] = {method.name: method for method in (

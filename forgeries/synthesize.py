@@ -1,11 +1,14 @@
 """Writes a forged dataset to a folder."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from configs.errors import UserError
 from configs.files import write_atomic, write_rows
 from configs.progress import Progress
 from forgeries.dataset import ForgeryDataset, Recipe
@@ -19,8 +22,17 @@ def synthesize(photos: Sequence[Photo], out: Path, recipe: Recipe, seed: int, co
     """Writes `<METHOD>/{images,masks,originals}/<name>.png` and `manifest.csv`; returns the number of pictures.
 
     `count` cases for each method of `recipe`, the same cases for all; mask 255 = inpainted. The same arguments give
-    the same bytes. Pictures that an interrupted call has written are kept.
+    the same bytes. Pictures that an interrupted call with the same arguments has written are kept.
+
+    Raises:
+        UserError: `out` holds pictures of other arguments.
     """
+    made_of = json.dumps({**asdict(recipe), "seed": seed, "count": count,
+                          "photos": [photo.digest for photo in photos]}, indent=1)
+    description = out / "recipe.json"
+    if description.exists() and description.read_text() != made_of:
+        raise UserError(f"{out}: holds a dataset of another recipe (see recipe.json); name another --out")
+    write_atomic(description, made_of)
     rows = []
     with Progress("synthesize", count * len(recipe.methods), unit="picture") as progress:
         for method in recipe.methods:
