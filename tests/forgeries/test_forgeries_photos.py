@@ -1,0 +1,120 @@
+"""Photographs of every kind that users have, and the splits that keep a picture on one side."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.errors import UserError
+from configs.schema import Photos, Split
+from forgeries.photos import find_photos, read_photo, scan
+
+
+def pixels(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def save(path, seed: int = 0, **size):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(seed, **size)).save(path)
+    return path
+
+
+def test_every_mode_becomes_rgb_bytes(tmp_path):
+    rgb = Image.fromarray(pixels(0))
+    grey = np.asarray(rgb.convert("L"))
+    rgb.save(tmp_path / "rgb.png")
+    rgb.convert("L").save(tmp_path / "grey.png")
+    rgb.convert("RGBA").save(tmp_path / "rgba.png")
+    rgb.quantize(16).save(tmp_path / "palette.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), pixels(0)[..., ::-1].astype(np.uint16) * 256 + 7)
+    for name, expected in {"rgb": pixels(0), "grey": np.repeat(grey[..., None], 3, 2), "rgba": pixels(0),
+                           "palette": np.asarray(rgb.quantize(16).convert("RGB")), "deep": pixels(0)}.items():
+        image = read_photo(tmp_path / f"{name}.png")
+        assert image.dtype == np.uint8 and image.flags.c_contiguous
+        assert np.array_equal(image, expected), name
+
+
+def test_the_orientation_tag_is_respected(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels(0, 40, 48)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_photo(tmp_path / "turned.jpg").shape == (48, 40, 3)
+
+
+def test_what_cannot_be_used_is_skipped_with_its_reason(tmp_path):
+    save(tmp_path / "deep" / "good.png", 1)
+    save(tmp_path / "same.png", 1)
+    save(tmp_path / "tiny.png", 2, height=8)
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "garbage.jpg").write_bytes(b"no picture at all")
+    (tmp_path / "cut.png").write_bytes(save(tmp_path / "whole.txt.png", 3).read_bytes()[:50])
+    (tmp_path / "notes.txt").write_text("not looked at")
+    found = scan([tmp_path], 32)
+    assert [photo.name for photo in found.photos] == ["good", "whole.txt"]
+    reasons = {path.name: reason for path, reason in found.skipped}
+    assert set(reasons) == {"same.png", "tiny.png", "empty.png", "garbage.jpg", "cut.png"}
+    for name, word in {"same.png": "same as good", "tiny.png": "48×8 is smaller than 32", "empty.png": "empty",
+                       "garbage.jpg": "decoded", "cut.png": "decoded"}.items():
+        assert word in reasons[name]
+
+
+@pytest.mark.parametrize("prepare, message", [
+    (lambda folder: None, "no such folder"),
+    (lambda folder: folder.mkdir(), "no photographs there"),
+    (lambda folder: save(folder / "tiny.png", height=8), "none of 1 photographs can be used; tiny.png: 48×8"),
+])
+def test_a_folder_without_photographs_is_refused(tmp_path, prepare, message):
+    prepare(tmp_path / "photos")
+    with pytest.raises(UserError, match=message):
+        scan([tmp_path / "photos"], 32)
+
+
+def test_shares_depend_on_content_alone(tmp_path):
+    for seed in range(20):
+        save(tmp_path / "here" / f"{seed}.png", seed)
+        save(tmp_path / "there" / "below" / f"other{97 - seed}.png", seed)
+    photos = {name: Photos(dirs=[str(tmp_path / name)], split=Split(train=0.5, val=0.25, test=0.25))
+              for name in ("here", "there")}
+    here, there = (find_photos(photos[name], 32) for name in ("here", "there"))
+    for split, size in {"train": 10, "val": 5, "test": 5}.items():
+        assert {photo.digest for photo in getattr(here, split)} == {photo.digest for photo in getattr(there, split)}
+        assert len(getattr(here, split)) == size
+    assert len({photo.digest for split in (here.train, here.val, here.test) for photo in split}) == 20
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_no_split_is_ever_empty(tmp_path, count):
+    for seed in range(count):
+        save(tmp_path / f"{seed}.png", seed)
+    photos = Photos(dirs=[str(tmp_path)], split=Split(train=0.98, val=0.01, test=0.01))
+    if count < 3:
+        with pytest.raises(UserError, match="at least 3"):
+            find_photos(photos, 32)
+    else:
+        found = find_photos(photos, 32)
+        assert min(map(len, (found.train, found.val, found.test))) >= 1
+
+
+def test_a_content_in_two_given_splits_stays_in_the_later_one(tmp_path):
+    for split, seeds in {"train": (0, 1, 2), "val": (1, 3), "test": (2, 4)}.items():
+        for seed in seeds:
+            save(tmp_path / split / f"{split}{seed}.png", seed)
+    given = Photos(train=[str(tmp_path / "train")], val=[str(tmp_path / "val")], test=[str(tmp_path / "test")])
+    found = find_photos(given, 32)
+    assert [[photo.name for photo in split] for split in (found.train, found.val, found.test)] == [
+        ["train0"], ["val1", "val3"], ["test2", "test4"]]
+    assert len(found.skipped) == 2
+    (tmp_path / "train" / "train0.png").unlink()
+    with pytest.raises(UserError, match=r"photos\.train: all its photographs"):
+        find_photos(given, 32)
+
+
+def test_scikit_image_splits_share_no_scene():
+    found = find_photos(Photos(), 64)
+    sources = [{photo.source for photo in split} for split in (found.train, found.val, found.test)]
+    assert all(sources) and not found.skipped
+    assert len(set.union(*sources)) == sum(map(len, sources))
+    assert all(read_photo(photo.path).std() > 0 for split in (found.train, found.val, found.test) for photo in split)
+    with pytest.raises(UserError, match="smaller than 600 pixels"):
+        find_photos(Photos(), 600)
