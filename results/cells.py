@@ -24,7 +24,7 @@ def draw_genotype(cells: Sequence[Sequence[str]], strides: Sequence[int], dilati
                      f'<text x="4" y="{middle + 13}" font-size="11" fill="currentColor" opacity=".65">{detail}</text>')
         start, x = 128, 150
         end = x + (slots + 1) * (BOX + GAP) + 8
-        parts.append(f'<line x1="{start}" y1="{middle}" x2="{end}" y2="{middle}" stroke="currentColor"/>'
+        parts.append(f'<line x1="{start}" y1="{middle}" x2="{end - 9}" y2="{middle}" stroke="currentColor"/>'
                      f'<path d="M{start},{middle} C{start},{y - 26} {end},{y - 26} {end},{middle - 8}" fill="none" '
                      f'stroke="currentColor" stroke-dasharray="4 3" opacity=".7"/>'
                      f'<circle cx="{start}" cy="{middle}" r="4" fill="currentColor"/>')

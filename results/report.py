@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from configs.files import read_rows, write_atomic
 from detectors.checkpoints import read_description
+from forgeries.methods import METHODS
 from results.cells import draw_genotype
 from results.metrics import METRICS
 from results.plots import auc_by_method, candidate_plot, search_curve, training_curves
@@ -71,6 +72,7 @@ def _context(folder: Path) -> dict[str, Any]:
     return {
         "config": yaml.safe_load(config_text), "config_text": config_text,
         "headline": headline(first), "methods": methods,
+        "titles": {name: f"{METHODS[name].title} ({METHODS[name].source})" for name in methods if name in METHODS},
         "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()),
         "score_plot": auc_by_method(first, methods) if first else "",
         "tables": {perturbation: [_table(metric, [row for row in summary if row["perturbation"] == perturbation])
@@ -131,7 +133,7 @@ def _gallery(folder: Path, detectors: Sequence[str], records: Sequence[Row], met
     for place in places:
         method, name = _method(place), (place / "name.txt").read_text().strip()
         maps = []
-        for path in sorted(place.glob("map-*.png")):
+        for path in sorted(place.glob("map-*.png"), key=lambda path: path.stem):
             detector = path.stem.removeprefix("map-")
             score = scores.get((detector, method, name))
             maps.append((detector, _embed(_heat(path)), f"{float(score):.3f}" if score else "undefined"))

@@ -126,7 +126,8 @@ def test_detect_and_benchmark_take_the_trained_weights(finished, tmp_path, capsy
     main(["synthesize", "--photos", str(ROOT / "tests" / "data" / "photos"), "--methods", "TE", "NS", "--count", "2",
           "--size", "32", "--out", str(tmp_path / "forged")])
     main(["benchmark", "--detectors", str(weights), str(finished / "retrain" / "mantranet"), "--data",
-          str(tmp_path / "forged"), "--out", str(tmp_path / "bench"), "benchmark.bootstrap=100"])
+          str(tmp_path / "forged"), "--out", str(tmp_path / "bench"), "benchmark.bootstrap=100",
+          "benchmark.perturbations=[none]"])
     text = (tmp_path / "bench" / "results" / "records.csv").read_text()
     assert text.count("\n") == 1 + 2 * 2 * 2 and "unseen" in text
 
