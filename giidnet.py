@@ -64,7 +64,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     make_folder(folder)
     with locked(folder):
         saved = folder / "config.yaml"
-        if saved.exists():
+        if saved.exists() and any(_started(name, folder) for name in ("search", "retrain", "benchmark")):
             found = differences(load_config(saved, names=registries()), config)
             if found:
                 raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); "
@@ -249,6 +249,9 @@ def list_command(what: str) -> None:
 
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+TILE = 256
+"""Side of the tiles that larger pictures are cut into."""
+
 DETECTIONS = ("image", "width", "height", "mean", "max", "flagged_fraction", "map", "overlay")
 
 
@@ -291,7 +294,7 @@ def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Pa
         except UserError as error:
             failed.append(str(error))
             continue
-        probability, stem = predict_map(module, image), stems[path]
+        probability, stem = predict_map(module, image, TILE), stems[path]
         if raw:
             buffer = io.BytesIO()
             np.save(buffer, probability)

@@ -96,6 +96,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"{key}: {section} is a value, not a section")
+    if key == "photos" and isinstance(values.get(last), dict) and isinstance(value, str | list):
+        # Folders alone replace the preset's folders, not the rest of the section.
+        kept = {name: entry for name, entry in values[last].items() if name not in ("train", "val", "test")}
+        value = {**kept, "dirs": value}
     values[last] = value
 
 

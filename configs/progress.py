@@ -33,7 +33,8 @@ class Progress:
             rate = (self.count - self.initial) / max(now - self.started, 1e-9)
             left = (self.total - self.count) / max(rate, 1e-9)
             text = "".join(f", {name} {value}" for name, value in figures.items())
-            print(f"{self.title}: {self.count}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{text}",
+            speed = f"{rate:.1f}" if rate >= 1 else f"{rate:.2f}"
+            print(f"{self.title}: {self.count}/{self.total} {self.unit}s, {speed}/s, {left:.0f} s left{text}",
                   file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -6,12 +6,45 @@ import torch
 from torch import nn
 
 MINIMUM_SIDE = 16
+OVERLAP = 64
+"""Pixels that neighbouring tiles share; their maps are blended linearly there."""
 
 
-def predict_map(module: nn.Module, image: np.ndarray) -> np.ndarray:
-    """Probability map float32 H×W in [0, 1] of an RGB uint8 H×W×3 picture with sides of at least 16."""
+def predict_map(module: nn.Module, image: np.ndarray, tile: int | None = None) -> np.ndarray:
+    """Probability map float32 H×W in [0, 1] of an RGB uint8 H×W×3 picture with sides of at least 16.
+
+    With `tile` (more than `OVERLAP`), larger pictures are cut into tiles of at most that side: the time of attention
+    grows with the square of what it sees. Attention is then global within a tile only.
+    """
+    height, width = image.shape[:2]
+    if tile is None or max(height, width) <= tile:
+        return _predict(module, image)
+    total, weights = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    for top, bottom in tile_edges(height, tile):
+        for left, right in tile_edges(width, tile):
+            weight = np.outer(_ramp(bottom - top), _ramp(right - left))
+            total[top:bottom, left:right] += weight * _predict(module, image[top:bottom, left:right])
+            weights[top:bottom, left:right] += weight
+    return (total / weights).clip(0, 1)
+
+
+def tile_edges(length: int, tile: int) -> list[tuple[int, int]]:
+    """(start, stop) of tiles of equal length, at most `tile`, that cover `length` and overlap by `OVERLAP` or more."""
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - OVERLAP) // (tile - OVERLAP))
+    return [(start, start + tile) for start in (round(i * (length - tile) / (count - 1)) for i in range(count))]
+
+
+def _ramp(length: int) -> np.ndarray:
+    """1 in the middle, falling towards both ends over the overlap, never 0."""
+    ends = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))
+    return np.minimum(ends / OVERLAP, 1).astype(np.float32)
+
+
+def _predict(module: nn.Module, image: np.ndarray) -> np.ndarray:
     device = next(module.parameters()).device
-    batch = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+    batch = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return module(batch)[0, 0].float().cpu().numpy()
 

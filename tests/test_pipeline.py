@@ -1,6 +1,7 @@
 """The whole path on tiny pictures: same files after real kills, and what is refused."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.files import locked, make_folder, read_rows
 from giidnet import main
 
 TINY = [
@@ -162,6 +164,28 @@ def test_photographs_that_cannot_be_used_are_told(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no photographs there" in fails(capsys, "search", "--out", out, *TINY, f"photos={tmp_path / 'empty'}")
     assert "no such folder" in fails(capsys, "search", "--out", tmp_path / "b", *TINY, f"photos={tmp_path / 'none'}")
+
+
+def test_a_start_that_failed_does_not_claim_the_folder(capsys, tmp_path):
+    out = tmp_path / "run"
+    assert "no such folder" in fails(capsys, "search", "--out", out, *TINY, "photos=nowhere")
+    assert "no such folder" in fails(capsys, "search", "--out", out, *TINY, "photos=elsewhere")
+
+
+def test_a_folder_in_use_is_refused(capsys, tmp_path):
+    with locked(make_folder(tmp_path / "run")):
+        assert "another process" in fails(capsys, "search", "--out", tmp_path / "run", *TINY)
+
+
+def test_skipped_photographs_are_counted_and_listed(capsys, tmp_path):
+    place = tmp_path / "photos"
+    shutil.copytree(ROOT / "tests" / "data" / "photos", place)
+    (place / "broken.jpg").write_bytes(b"no picture")
+    main(["search", "--out", str(tmp_path / "run"), *TINY, f"photos={place}"])
+    told = capsys.readouterr().err
+    assert "1 train, 1 val, 1 test, 1 skipped" in told and "broken.jpg: no picture" in told
+    rows = read_rows(tmp_path / "run" / "photos.csv")
+    assert sorted(row["split"] for row in rows) == ["skipped", "test", "train", "val"]
 
 
 def test_a_genotype_of_another_space_is_refused(capsys, tmp_path):

@@ -72,3 +72,9 @@ def test_unknown_preset_and_broken_files(tmp_path):
 
 def test_differences_name_keys():
     assert differences(load(), load("quick", "search.epochs=9")) == ["search.epochs: 4 there, 9 here"]
+
+
+def test_folders_replace_folders_not_the_preset():
+    for value in ("a", "[a]"):
+        photos = load_config("quick", [f"photos={value}"]).photos
+        assert photos.dirs == ["a"] and photos.shrink == load_config("quick").photos.shrink
