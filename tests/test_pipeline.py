@@ -83,6 +83,21 @@ def test_killed_runs_end_in_the_same_files(tmp_path, strategy):
     assert products(whole) == products(broken)
 
 
+@pytest.mark.slow
+def test_the_paper_preset_runs_at_full_width(tmp_path):
+    short = ["forgeries.image_size=64", "forgeries.workers=1", "search.epochs=1", "search.steps=2",
+             "search.batch_size=2",
+             "search.candidates=2", "search.validation_images=2", "search.recalibration_batches=1", "retrain.epochs=1",
+             "retrain.steps=2", "retrain.batch_size=2", "retrain.validation_images=2", "benchmark.images=2",
+             "benchmark.methods=[TE]", "benchmark.bootstrap=100", "device=cpu"]
+    subprocess.run([sys.executable, str(ROOT / "run_search.py"), "--config", "paper", "--out", str(tmp_path / "run"),
+                    *short], capture_output=True, check=True)
+    rows = read_rows(tmp_path / "run" / "results" / "records.csv")
+    assert {row["detector"] for row in rows} == {"giidnet", "giidnet-random", "giidnet-released", "mantranet"}
+    from search_space.genotype import PAPER_SPACE, read_genotype
+    assert len(read_genotype(tmp_path / "run" / "search" / "genotype.yaml", PAPER_SPACE).cells) == 10
+
+
 def test_a_kill_in_search_and_one_in_retraining_change_nothing(finished, tmp_path):
     out = tmp_path / "broken"
     kill_when(out, "search/checkpoint.pt")
