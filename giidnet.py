@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from configs.errors import UserError
-from configs.files import locked, make_folder, write_atomic, write_rows
+from configs.files import PICTURE_SUFFIXES, locked, make_folder, write_atomic, write_rows
 from configs.load import differences, dump_config, list_presets, load_config
 
 if TYPE_CHECKING:
@@ -102,11 +102,15 @@ def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":
                                                          "reason": reason} for path, reason in photos.skipped)])
     counts = ", ".join(f"{len(found)} {split}" for split, found in splits.items())
     click.echo(f"photographs: {counts}, {len(photos.skipped)} skipped", err=True)
-    for path, reason in photos.skipped[:SHOWN]:
-        click.echo(f"  skipped {path}: {reason}", err=True)
-    if len(photos.skipped) > SHOWN:
-        click.echo(f"  and {len(photos.skipped) - SHOWN} more: {folder / 'photos.csv'}", err=True)
+    _tell_skipped(photos.skipped, f", see {folder / 'photos.csv'}")
     return photos
+
+
+def _tell_skipped(skipped: "tuple[tuple[Path, str], ...]", where: str = "") -> None:
+    for path, reason in skipped[:SHOWN]:
+        click.echo(f"  skipped {path}: {reason}", err=True)
+    if len(skipped) > SHOWN:
+        click.echo(f"  and {len(skipped) - SHOWN} more{where}", err=True)
 
 
 def _started(name: str, folder: Path) -> bool:
@@ -176,7 +180,7 @@ def retrain(source: str | None, out: Path | None, resume: bool, overrides: tuple
 
 
 @cli.command()
-@click.option("--detectors", multiple=True, help="Checkpoint or its folder; repeat for several.")
+@click.option("--detectors", multiple=True, help="Checkpoints or their folders: --detectors A B.")
 @click.option("--data", type=click.Path(), help="Folder <METHOD>/{images,masks} to test on.")
 @config_options
 def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
@@ -224,7 +228,10 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
     make_folder(out)
     recipe = Recipe(tuple(names), tuple(list_masks()), (0.04, 0.25), size, ("none",), tuple(Photos().shrink or ()))
     with locked(out):
-        written = write(scan([photos], size).photos, out, recipe, seed, count)
+        found = scan([photos], size)
+        click.echo(f"photographs: {len(found.photos)}, {len(found.skipped)} skipped", err=True)
+        _tell_skipped(found.skipped)
+        written = write(found.photos, out, recipe, seed, count)
     click.echo(f"{written} pictures: {out.resolve() / 'manifest.csv'}")
 
 
@@ -248,7 +255,6 @@ def list_command(what: str) -> None:
         click.echo(f"{name:{width}}  {text}")
 
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 TILE = 256
 """Side of the tiles that larger pictures are cut into."""
 
@@ -316,7 +322,7 @@ def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Pa
 def _pictures(paths: tuple[Path, ...]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
             if not found:
                 raise UserError(f"{path}: no pictures there")
             yield from found

@@ -14,6 +14,9 @@ from filelock import FileLock, Timeout
 
 from configs.errors import UserError
 
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""Names of files that are looked at where a folder of pictures is given, in lower case."""
+
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes `data` to `path` so that a reader, or a kill at any moment, sees the old file or the new one."""

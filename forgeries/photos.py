@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 
 from configs.errors import UserError
+from configs.files import PICTURE_SUFFIXES
 from configs.schema import Photos
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 SCIKIT_IMAGE = {
     "train": ("coffee.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "rocket.jpg"),
@@ -104,12 +103,12 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
     for place in folders:
         if not place.exists():
             raise UserError(f"{place}: no such folder of photographs")
-        below = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()) \
-            if place.is_dir() else [place]
-        files += below
+        below = place.rglob("*") if place.is_dir() else ()
+        files += sorted(path for path in below if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+        files += [place] if place.is_file() else []
     where = ", ".join(map(str, folders[:3]))
     if not files:
-        raise UserError(f"{where}: no photographs there (looked for {', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{where}: no photographs there (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
     with ThreadPoolExecutor() as pool:
         checked = list(pool.map(lambda path: _check(path, minimum_side), files))
     photos: dict[str, Photo] = {}

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError
-from configs.files import read_rows
-from forgeries.photos import SUFFIXES, read_photo
+from configs.files import PICTURE_SUFFIXES, read_rows
+from forgeries.photos import read_photo
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def read_forged_folder(folder: Path) -> dict[str, list[Case]]:
                if row.get("source_id")}
     cases: dict[str, list[Case]] = {}
     for place in sorted(path.parent for path in folder.glob("*/images") if path.is_dir()):
-        masks = {path.stem: path for path in (place / "masks").glob("*") if path.suffix.lower() in SUFFIXES}
+        masks = {path.stem: path for path in (place / "masks").glob("*") if path.suffix.lower() in PICTURE_SUFFIXES}
         found = []
         for path in sorted((place / "images").iterdir()):
-            if path.suffix.lower() not in SUFFIXES:
+            if path.suffix.lower() not in PICTURE_SUFFIXES:
                 continue
             if path.stem not in masks:
                 raise UserError(f"{path}: has no mask {place.name}/masks/{path.stem}.png")
