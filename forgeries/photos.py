@@ -56,7 +56,7 @@ def read_photo(path: Path) -> np.ndarray:
     """RGB uint8 H×W×3: grey is replicated, alpha dropped, 16 bits reduced to 8, the orientation tag respected.
 
     Raises:
-        UserError: empty, unreadable or no picture.
+        UserError: empty, unreadable, no picture or one too large.
     """
     try:
         data = path.read_bytes()
@@ -64,7 +64,10 @@ def read_photo(path: Path) -> np.ndarray:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not data:
         raise UserError(f"{path}: the file is empty")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # more pixels than OpenCV takes
+        raise UserError(f"{path}: cannot be decoded ({error.err})") from None
     if image is None:
         raise UserError(f"{path}: no picture that can be decoded")
     return np.ascontiguousarray(image[..., ::-1])

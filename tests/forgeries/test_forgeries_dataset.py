@@ -6,12 +6,13 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from configs.errors import UserError
 from configs.schema import Photos
 from forgeries import list_masks, list_methods
 from forgeries.dataset import ForgeryDataset, Recipe, make_forgery, make_loader
-from forgeries.photos import find_photos, read_photo
+from forgeries.photos import find_photos, read_photo, scan
 from forgeries.readers import read_forged_folder
 from forgeries.synthesize import synthesize
 
@@ -43,10 +44,20 @@ def test_workers_and_start_change_nothing(photos):
 
 
 def test_items_have_the_promised_form(photos):
-    for images, masks in batches(ForgeryDataset(photos, RECIPE, 1, "train", 12)):
+    dataset = ForgeryDataset(photos, RECIPE, 1, "train", 12)
+    for number, (images, masks) in enumerate(batches(dataset)):
         assert images.shape == (3, 3, 32, 32) and images.dtype == torch.float32
         assert masks.shape == (3, 1, 32, 32) and set(masks.unique().tolist()) == {0.0, 1.0}
-        assert images.min() >= 0 and 0.5 < images.max() <= 1
+        forgery = dataset.forgery(3 * number)
+        assert (images[0, 2, 5] == torch.from_numpy(forgery.image[5, :, 2] / np.float32(255))).all()
+        assert (masks[0, 0].numpy() == forgery.mask).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_leaves_the_random_state_of_training_alone(photos, workers):
+    before = torch.get_rng_state(), np.random.get_state()[1].tobytes()
+    batches(ForgeryDataset(photos, RECIPE, 0, "train", 3), workers)
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tobytes() == before[1]
 
 
 def test_each_key_draws_anew(photos):
@@ -92,6 +103,18 @@ def test_balanced_takes_photographs_in_turn_and_shows_them_upright(photos):
         picture = read_photo(photos[index % 2].path)
         corner = (picture[:-31, :-31] == forgery.original[0, 0]).all(2)
         assert any((picture[y:y + 32, x:x + 32] == forgery.original).all() for y, x in np.argwhere(corner))
+
+
+def test_shrinking_averages_areas_and_all_flips_are_drawn(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    means = image.reshape(32, 2, 32, 2, 3).mean((1, 3))
+    turned = [means, means[::-1], means[:, ::-1], means[::-1, ::-1]]
+    halved, seen = replace(RECIPE, methods=("TE",), shrink=(0.5, 0.5)), set()
+    for index in range(30):
+        original = make_forgery(scan([tmp_path], 32).photos, halved, 0, "train", 0, index).original
+        seen |= {number for number, expected in enumerate(turned) if np.abs(original - expected).max() <= 0.5}
+    assert seen == {0, 1, 2, 3}
 
 
 def test_a_photograph_smaller_than_the_drawn_window_is_used_whole(photos):

@@ -42,6 +42,12 @@ def test_only_masked_pixels_change_whatever_was_there(method):
         assert (forged == inpaint(hidden, mask, method, np.random.default_rng(7))).all()
 
 
+@pytest.mark.parametrize("method", ["PM", "PC"])
+def test_random_methods_follow_the_generator(method):
+    image, mask = picture(), masks()[0]
+    assert len({inpaint(image, mask, method, np.random.default_rng(seed)).tobytes() for seed in range(4)}) > 1
+
+
 def test_poisson_blending_solves_the_dense_system():
     for number, mask in enumerate(masks()):
         target, source = picture(number), picture(number + 10)
