@@ -31,7 +31,7 @@ def inpaint(image: np.ndarray, mask: np.ndarray, method: str, generator: np.rand
     Outside the mask the result is the input, bit for bit.
 
     Raises:
-        UserError: unknown method.
+        UserError: unknown method, or PatchMatch and a mask that leaves no patch to copy.
     """
     if method not in METHODS:
         raise UserError(f"method '{method}': unknown; known are {', '.join(METHODS)}")
@@ -56,7 +56,10 @@ def _blanked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _patch_match(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     from patchmatch_cython import inpaint_pyramid
-    return inpaint_pyramid(image, mask, patch_size=5, seed=int(generator.integers(2**31)), poisson_blend=False)
+    try:
+        return inpaint_pyramid(image, mask, patch_size=5, seed=int(generator.integers(2**31)), poisson_blend=False)
+    except ValueError as error:  # at a coarse level of its pyramid the mask may cover everything
+        raise UserError(f"method 'PM': {error}; lower forgeries.mask_fraction") from None
 
 
 def _biharmonic(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -48,6 +48,13 @@ def test_random_methods_follow_the_generator(method):
     assert len({inpaint(image, mask, method, np.random.default_rng(seed)).tobytes() for seed in range(4)}) > 1
 
 
+def test_a_mask_that_leaves_nothing_to_copy_is_told():
+    mask = np.ones((40, 48), bool)
+    mask[0] = False
+    with pytest.raises(UserError, match=r"'PM'.*mask_fraction"):
+        inpaint(picture(), mask, "PM", np.random.default_rng(0))
+
+
 def test_poisson_blending_solves_the_dense_system():
     for number, mask in enumerate(masks()):
         target, source = picture(number), picture(number + 10)
