@@ -26,7 +26,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph on disk. `source` names what a split must not cut; `digest` is the SHA-256 of the file."""
+    """A photograph on disk. `source` names its scene: pictures of one scene are dependent, and no two scenes share
+    it; `digest` is the SHA-256 of the file."""
 
     path: Path
     name: str
@@ -136,7 +137,9 @@ def _check(path: Path, minimum_side: int) -> Photo | str:
         return str(error).removeprefix(f"{path}: ")
     if min(height, width) < minimum_side:
         return f"{width}×{height} is smaller than {minimum_side} pixels"
-    return Photo(path, path.stem, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    # A file's name alone is not enough: cameras count from 1 on every card.
+    return Photo(path, path.stem, f"{path.stem}-{digest[:8]}", digest)
 
 
 def _disjoint(scans: dict[str, Scan]) -> PhotoSet:

@@ -134,3 +134,10 @@ def test_scikit_image_splits_share_no_scene():
     assert all(read_photo(photo.path).std() > 0 for photo in everything)
     with pytest.raises(UserError, match="smaller than 600 pixels"):
         find_photos(Photos(), 600)
+
+
+def test_files_of_one_name_are_different_sources(tmp_path):
+    for seed, card in enumerate(("first", "second")):
+        save(tmp_path / card / "IMG_1.png", seed)
+    photos = scan([tmp_path], 32).photos
+    assert [photo.name for photo in photos] == ["IMG_1", "IMG_1"] and photos[0].source != photos[1].source
