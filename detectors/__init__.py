@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 DETECTORS = {
     "giidnet": ("detectors.giidnet:GIIDNet", "this project's network: enhancement, searched extraction, attention"),
+    "iid-net": ("detectors.iid_net:IIDNet", "IID-Net as published (Wu & Zhou 2021), for its released weights"),
     "mantranet": ("detectors.mantranet:ManTraNet", "ManTraNet with ConvLSTM (Wu et al. 2019)"),
+    "mantranet-gru": ("detectors.mantranet:ManTraNetGRU", "ManTraNet with ConvGRU"),
 }
 """Where each detector's class is, and what it is. Named here as text: a list of names must not import torch."""
 
@@ -25,7 +27,8 @@ def list_detectors() -> list[str]:
 
 
 def create_detector(name: str, checkpoint_path: str | Path | None = None, **options: Any) -> "nn.Module":
-    """A detector by name; with `checkpoint_path` (a `model.safetensors` or its folder) with trained weights.
+    """A detector by name; with `checkpoint_path` with trained weights: a `model.safetensors` or its
+    folder, or a published checkpoint of that network (`.pth`, `.pt`, `.safetensors`).
 
     Its `forward` maps images, RGB float32 N×3×H×W in [0, 1] with H, W ≥ 16, to probabilities N×1×H×W.
     `options` are the constructor's; a checkpoint brings its own, and those given must agree with them.

@@ -17,8 +17,8 @@ NEIGHBOURS = 15
 SIMILAR = 0.5
 """Cosine similarity from which a neighbour takes part."""
 
-QUERIES = 2048
-"""Positions compared with all others at a time: bounds the memory of global attention."""
+SIMILARITIES = 2**24
+"""Similarities held at a time: bounds the memory of global attention."""
 
 LOCAL_KERNEL = (
     (.03598, .03735, .03997, .03713, .03579),
@@ -104,9 +104,14 @@ class Enhancement(nn.Module):
 class GlobalAttention(nn.Module):
     """Mean of each position's features and those of its T − 1 most similar others, by cosine similarity.
 
-    T = max(2, the largest t in 0…14 whose t-th similarity, averaged over the image, is at least 0.5), counted per
-    image: the published T is averaged over the batch, so that an image's map depends on its neighbours there.
+    T = max(2, the largest t in 0…14 whose t-th similarity, averaged over the image, is at least 0.5). It is counted
+    per image; with `batch_mean`, as published, from similarities averaged over the batch, so that an image's map
+    depends on its neighbours there.
     """
+
+    def __init__(self, batch_mean: bool = False) -> None:
+        super().__init__()
+        self.batch_mean = batch_mean
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to N×C×h×w. Memory grows with h·w, not with its square."""
@@ -114,22 +119,42 @@ class GlobalAttention(nn.Module):
         positions = height * width
         features = x.flatten(2).transpose(1, 2)
         with torch.no_grad():
-            units = F.normalize(features.detach(), dim=2, eps=1e-6)
-            found = [(units[:, start:start + QUERIES] @ units.transpose(1, 2)).topk(min(NEIGHBOURS, positions), 2)
-                     for start in range(0, positions, QUERIES)]
-            similarity = torch.cat([f.values for f in found], 1).mean(1)
-            order = torch.arange(similarity.shape[1], device=x.device)
+            similarity, nearest = most_similar(F.normalize(features.detach(), dim=2, eps=1e-6), NEIGHBOURS)
+            similarity = similarity.mean((0, 1) if self.batch_mean else 1, keepdim=True)[:, 0]
+            order = torch.arange(NEIGHBOURS, device=x.device)
             last = torch.where(similarity >= SIMILAR, order, 0).amax(1)
-            count = last.clamp(min=2).view(n, 1, 1)
-            nearest = torch.cat([f.indices for f in found], 1)[..., 1:]
-            takes_part = (order[1:] < count).to(x.dtype)
-            rows = nearest + positions * torch.arange(n, device=x.device).view(n, 1, 1)
-        # An embedding look-up, because its gradient sums in a fixed order; that of indexing does not on a CPU.
-        table = features.reshape(n * positions, channels)
-        total = features
-        for k in range(rows.shape[2]):
-            total = total + takes_part[..., k:k + 1] * F.embedding(rows[..., k], table)
-        return (total / count).transpose(1, 2).view_as(x)
+            count = last.clamp(min=2).expand(n).view(n, 1, 1)
+            takes_part = (order[1:] < count).to(x.dtype).expand(n, positions, NEIGHBOURS - 1)
+            rows = nearest[..., 1:] + positions * torch.arange(n, device=x.device).view(n, 1, 1)
+        total = features + weighted_sum(features.reshape(n * positions, channels), rows, takes_part)
+        return (total / count).transpose(1, 2).reshape(x.shape)
+
+
+def most_similar(units: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Cosine similarities, falling, and indices of the `count` positions most similar to each: both N×P×count.
+
+    `units` are features of length 1, N×P×C. Where P < `count`, the similarities that are missing are −1 and their
+    indices 0.
+    """
+    n, positions, _ = units.shape
+    if torch.onnx.is_in_onnx_export():  # One block, whose size may vary, and a constant count.
+        found = F.pad(units @ units.transpose(1, 2), (0, count), value=-1.).topk(count, 2)
+        return found.values, torch.where(found.indices < positions, found.indices, 0)
+    block = max(1, SIMILARITIES // (n * positions))
+    parts = [(units[:, start:start + block] @ units.transpose(1, 2)).topk(min(count, positions), 2)
+             for start in range(0, positions, block)]
+    missing = (0, max(0, count - positions))
+    return (F.pad(torch.cat([part.values for part in parts], 1), missing, value=-1.),
+            F.pad(torch.cat([part.indices for part in parts], 1), missing))
+
+
+def weighted_sum(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Σ_k weights[n, p, k] · table[rows[n, p, k]]: table R×C, rows and weights N×P×K, result N×P×C."""
+    if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+        # Look-ups, because their gradient sums in a fixed order; that of indexing does not on a CPU.
+        return sum(weights[..., k:k + 1] * F.embedding(rows[..., k], table) for k in range(rows.shape[2]))
+    bags = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", per_sample_weights=weights.flatten(0, 1))
+    return bags.view(*rows.shape[:2], -1)
 
 
 class LocalAttention(nn.Module):
@@ -149,25 +174,22 @@ class LocalAttention(nn.Module):
 class Decision(nn.Module):
     """Features, with those of global and local attention beside them, decoded to a map at the input's resolution.
 
-    `reduction` (a power of two) is how much smaller the features are. Each attention can be left out.
+    `reduction` (a power of two) is how much smaller the features are. Each attention can be left out, or given as a
+    module of the caller's. `align_corners` is that of the bilinear up-sampling.
     """
 
-    def __init__(self, channels: int, reduction: int, width: float = 1.0, global_attention: bool = True,
-                 local_attention: bool = True) -> None:
+    def __init__(self, channels: int, reduction: int, width: float = 1.0, attention: Sequence[nn.Module] = (),
+                 align_corners: bool = False) -> None:
         super().__init__()
-        self.attention = nn.ModuleList()
-        if global_attention:
-            self.attention.append(GlobalAttention())
-        if local_attention:
-            self.attention.append(LocalAttention())
+        self.attention = nn.ModuleList(attention)
         inputs, middle = channels * (1 + len(self.attention)), scaled(256, width)
         layers: list[nn.Module] = []
         for _ in range(reduction.bit_length() - 2):
-            layers.append(Double())
+            layers.append(Double(align_corners))
             for _ in range(2):
                 layers += [nn.Conv2d(inputs, middle, 3, padding=1), nn.BatchNorm2d(middle), nn.ReLU()]
                 inputs = middle
-        self.decoder = nn.Sequential(*layers, Double(), nn.Conv2d(inputs, 1, 3, padding=1))
+        self.decoder = nn.Sequential(*layers, Double(align_corners), nn.Conv2d(inputs, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to logits N×1×(reduction·h)×(reduction·w)."""
@@ -175,18 +197,33 @@ class Decision(nn.Module):
 
 
 class Double(nn.Module):
-    """Bilinear up-sampling by two, corners aligned."""
+    """Bilinear up-sampling by two."""
+
+    def __init__(self, align_corners: bool = False) -> None:
+        super().__init__()
+        self.align_corners = align_corners
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to N×C×2h×2w."""
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=self.align_corners)
 
 
 def median3(x: Tensor) -> Tensor:
-    """3×3 median with replicated borders: N×1×H×W to N×1×H×W."""
-    n, _, height, width = x.shape
-    windows = F.unfold(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3)
-    return windows.median(1).values.view(n, 1, height, width)
+    """3×3 median without padding: N×C×H×W to N×C×(H−2)×(W−2).
+
+    Sorts the three of each column, which neighbouring windows share; the median of nine is the median of the
+    largest lowest, the middle middle and the lowest largest of three columns (Paeth, Graphics Gems 1990).
+    """
+    low, middle, high = _sort3(x[..., :-2, :], x[..., 1:-1, :], x[..., 2:, :])
+    columns = [(v[..., :-2], v[..., 1:-1], v[..., 2:]) for v in (low, middle, high)]
+    return _sort3(_sort3(*columns[0])[2], _sort3(*columns[1])[1], _sort3(*columns[2])[0])[1]
+
+
+def _sort3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    a, b = torch.minimum(a, b), torch.maximum(a, b)
+    b, c = torch.minimum(b, c), torch.maximum(b, c)
+    a, b = torch.minimum(a, b), torch.maximum(a, b)
+    return a, b, c
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -2,19 +2,20 @@
 `model.json` beside it for people."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import nn
 
 from configs.errors import UserError
 from configs.files import write_atomic, write_json
 from detectors import create_detector
+from detectors.published import PUBLISHED, check_keys, digest, read_state, translate
 from search_space.cost import count_parameters
 
 FORMAT = "giidnet-detector/1"
@@ -42,55 +43,62 @@ def save_detector(folder: Path, name: str, module: nn.Module, options: Mapping[s
 
 def load_detector(path: str | Path, device: str | torch.device = "cpu", expected: str | None = None,
                   expected_options: Mapping[str, Any] | None = None) -> LoadedDetector:
-    """Reads what `save_detector` wrote; `path` is the file or its folder.
+    """Reads what `save_detector` wrote, or where `expected` names its network, a published checkpoint.
+
+    `path` is the file or its folder.
 
     Raises:
-        UserError: no such file, not ours, damaged, or of another network than `expected` (with those options).
+        UserError: no such file, damaged, not a checkpoint, or of another network than `expected` (with those options).
     """
     path = Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    try:
-        with safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get("giidnet")
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors checkpoint ({error})") from None
-    if header is None:
-        raise UserError(f"{path}: not a checkpoint of this project (no description in its header)")
-    description = json.loads(header)
+    description = _description(path)
+    if description is None:
+        if expected not in PUBLISHED:
+            raise UserError(f"{path}: not a checkpoint of this project; a published one is read with "
+                            f"'giidnet weights import FILE --detector NAME', NAME one of {', '.join(PUBLISHED)}")
+        return import_published(path, expected, device)
     name, options = description["detector"], description["options"]
     if expected is not None and name != expected:
         raise UserError(f"{path}: a checkpoint of {name}, not of {expected}")
     for key, value in (expected_options or {}).items():
         if options.get(key, value) != value:
             raise UserError(f"{path}: trained with {key} = {options[key]}, not {value}")
-    module = create_detector(name, **options)
-    load_state(module, state, str(path))
+    module, state = create_detector(name, **options), load_file(path)
+    check_keys(state, {key: tuple(value.shape) for key, value in module.state_dict().items()}, str(path), name)
+    module.load_state_dict(state)
     return LoadedDetector(name, module.to(device).eval(), options, description["provenance"])
+
+
+def import_published(path: Path, name: str, device: str | torch.device = "cpu",
+                     methods: Sequence[str] | None = None) -> LoadedDetector:
+    """A published checkpoint of the network `name`; its training data are unknown but for `methods`, where given.
+
+    Raises:
+        UserError: as `read_state` and `translate`.
+    """
+    module = create_detector(name)
+    module.load_state_dict(translate(name, module, read_state(path), str(path)))
+    provenance = {"imported": {"file": path.name, "sha256": digest(path)}, "photos": {},
+                  "methods": list(methods) if methods else None, "perturbations": None}
+    return LoadedDetector(name, module.to(device).eval(), {}, provenance)
+
+
+def _description(path: Path) -> dict[str, Any] | None:
+    """What `save_detector` wrote into the header; None where another wrote the file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            header = (file.metadata() or {}).get("giidnet")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors checkpoint ({error})") from None
+    return None if header is None else json.loads(header)
 
 
 def read_description(path: Path) -> dict[str, Any]:
     """Name, options, parameters and provenance, from the header of a `model.safetensors` that `save_detector` wrote."""
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["giidnet"])
-
-
-def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Loads `state` strictly.
-
-    Raises:
-        UserError: names the first missing, superfluous or wrongly shaped key.
-    """
-    own = module.state_dict()
-    for key, value in own.items():
-        if key not in state:
-            raise UserError(f"{origin}: key {key} is missing: a checkpoint of another network")
-        if state[key].shape != value.shape:
-            raise UserError(f"{origin}: key {key} has shape {tuple(state[key].shape)}, the network "
-                            f"{tuple(value.shape)}: a checkpoint of another network")
-    for key in state:
-        if key not in own:
-            raise UserError(f"{origin}: key {key} is superfluous: a checkpoint of another network")
-    module.load_state_dict(dict(state))

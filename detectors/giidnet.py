@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from detectors.blocks import Decision, Enhancement, median3, pad_to_multiple
+from detectors.blocks import Decision, Enhancement, GlobalAttention, LocalAttention, median3, pad_to_multiple
 from search_space.cells import build_extraction, scaled
 from search_space.genotype import Genotype, genotype_from_dict, released_genotype
 
@@ -32,15 +33,15 @@ class GIIDNet(nn.Module):
         self.median = median
         self.enhancement = Enhancement(streams, width)
         self.extraction = build_extraction(genotype, width)
-        self.decision = Decision(scaled(genotype.space.channels[-1], width), self.reduction, width,
-                                 global_attention, local_attention)
+        attention = [GlobalAttention()] * global_attention + [LocalAttention()] * local_attention
+        self.decision = Decision(scaled(genotype.space.channels[-1], width), self.reduction, width, attention)
 
     def logits(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to logits N×1×H×W."""
         height, width = images.shape[-2:]
         x = pad_to_multiple(images * 2 - 1, self.reduction)
         x = self.decision(self.extraction(self.enhancement(x)))[..., :height, :width]
-        return median3(x) if self.median else x
+        return median3(F.pad(x, (1, 1, 1, 1), mode="replicate")) if self.median else x
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to the probability N×1×H×W that each pixel was inpainted."""

@@ -1,6 +1,8 @@
-"""ManTraNet (Wu, AbdAlmageed & Natarajan, CVPR 2019), with the ConvLSTM of its released weights."""
+"""ManTraNet (Wu, AbdAlmageed & Natarajan, CVPR 2019), with the recurrent cells of its released weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,14 @@ from search_space.cells import scaled
 TRACE_CHANNELS = (32, 64, 64, 128, 128, 128, 256, 256, 256, 256, 256, 256)
 WINDOWS = (7, 15, 31)
 ADAPTED, HIDDEN = 64, 8
+STRIP_PIXELS = {"cpu": 2**14, "cuda": 2**22}
+"""Pixels of the strips in which traces are extracted: the layers of one fit into a CPU's cache."""
+
+LEAST_ROWS = 32
+"""Rows of the lowest strip; the first loses 16 on its way through the layers."""
+
+NORM_EPS = 1e-3
+"""Of the batch normalisation of adapted features."""
 
 
 class ManTraNet(nn.Module):
@@ -22,18 +32,31 @@ class ManTraNet(nn.Module):
     the fixed SRM kernels, a buffer.
     """
 
+    cell: ClassVar[str] = "lstm"
+
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         self.traces = TraceExtractor(width)
-        self.anomalies = AnomalyDetector(scaled(TRACE_CHANNELS[-1], width), width)
+        self.anomalies = AnomalyDetector(scaled(TRACE_CHANNELS[-1], width), width, self.cell)
 
     def logits(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to logits N×1×H×W."""
-        return self.anomalies(self.traces(images * 2 - 1))
+        x = images * 2 - 1
+        if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+            return self.anomalies(self.traces(x))
+        # Of the 256 channels, one strip at a time exists. Windows are averaged faster with channels last on a CPU.
+        adapted = torch.cat([self.anomalies.adaptation(features) for features in self.traces.strips(x)], 2)
+        return self.anomalies.compare(adapted.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to the probability N×1×H×W that each pixel was manipulated."""
         return self.logits(images).sigmoid()
+
+
+class ManTraNetGRU(ManTraNet):
+    """ManTraNet with the ConvGRU of its second release."""
+
+    cell = "gru"
 
 
 class TraceExtractor(nn.Module):
@@ -62,54 +85,145 @@ class TraceExtractor(nn.Module):
         free = self.bayar * around
         return free / free.sum((-2, -1), keepdim=True) - (1 - around)
 
+    def kernels(self) -> Tensor:
+        """Those of the first block, 16×3×5×5."""
+        return torch.cat([self.plain.weight, self.srm, self.constrained()])
+
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×C×H×W, of length 1 over channels."""
-        kernels = torch.cat([self.plain.weight, self.srm, self.constrained()])
-        # Channels last, which all layers keep: takes a quarter off a training step at width 1/8 on a CPU.
-        x = pad_symmetric(x, 2).contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(x, kernels).relu()
-        return F.normalize(self.convs(x), dim=1)
+        if not (torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()):
+            return torch.cat(list(self.strips(x)), 2)
+        x = pad_symmetric(x, 2)
+        if self.training:
+            # All layers keep it: takes a quarter off a training step at width 1/8 on a CPU. Its sums are less exact,
+            # by an error that the anomaly detector amplifies.
+            x = x.contiguous(memory_format=torch.channels_last)
+        return F.normalize(self.convs(F.conv2d(x, self.kernels()).relu()), dim=1)
+
+    def strips(self, x: Tensor) -> Iterator[Tensor]:
+        """`forward` in strips of rows, top to bottom: each layer keeps the rows that its next strip begins with.
+
+        Nothing is computed twice, and the memory is that of one strip in each layer.
+        """
+        x = pad_symmetric(x, 2)
+        height, width = x.shape[2:]
+        rows = max(LEAST_ROWS, STRIP_PIXELS.get(x.device.type, 2**22) // (len(x) * width))
+        edges = [*range(0, max(1, height - LEAST_ROWS), rows), height]
+        strips: Strips = ((x[:, :, start:stop], stop == height) for start, stop in pairwise(edges))
+        strips = _relu(_convolve(strips, self.kernels(), None, 0))
+        for layer in self.convs:
+            strips = _convolve(strips, layer.weight, layer.bias, 1) if isinstance(layer, nn.Conv2d) else _relu(strips)
+        return (F.normalize(strip, dim=1) for strip, _ in strips)
+
+
+Strips = Iterator[tuple[Tensor, bool]]
+"""An image in strips of rows, top to bottom; the flag marks the last."""
+
+
+def _relu(strips: Strips) -> Strips:
+    return ((strip.relu_(), last) for strip, last in strips)
+
+
+def _convolve(strips: Strips, weight: Tensor, bias: Tensor | None, pad: int) -> Strips:
+    """Convolution of the image; its borders are replicated by `pad`."""
+    above: Tensor | None = None
+    for strip, last in strips:
+        strip = F.pad(strip, (pad, pad, pad if above is None else 0, pad if last else 0), mode="replicate")
+        strip = strip if above is None else torch.cat([above, strip], 2)
+        above = strip[:, :, strip.shape[2] - weight.shape[2] + 1:].clone()
+        yield F.conv2d(strip, weight, bias), last
 
 
 class AnomalyDetector(nn.Module):
     """How far each position's features are from the means around it and of the whole picture (section 4)."""
 
-    def __init__(self, inputs: int, width: float = 1.0) -> None:
+    def __init__(self, inputs: int, width: float = 1.0, cell: str = "lstm") -> None:
         super().__init__()
-        channels, self.hidden = scaled(ADAPTED, width), scaled(HIDDEN, width)
+        channels, hidden = scaled(ADAPTED, width), scaled(HIDDEN, width)
         self.adaptation = nn.Conv2d(inputs, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels, eps=1e-3, affine=False, track_running_stats=False)
         self.least_deviation = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.gates = nn.Conv2d(channels + self.hidden, 4 * self.hidden, 7, padding=3)
-        self.end = nn.Conv2d(self.hidden, 1, 7, padding=3)
+        self.cell = ConvLSTM(channels, hidden) if cell == "lstm" else ConvGRU(channels, hidden)
+        self.end = nn.Conv2d(hidden, 1, 7, padding=3)
 
     def forward(self, features: Tensor) -> Tensor:
         """N×C×H×W to logits N×1×H×W."""
+        return self.compare(self.adaptation(features))
+
+    def compare(self, adapted: Tensor) -> Tensor:
+        """Adapted features N×C×H×W to logits N×1×H×W."""
         # Means and deviations are float32 under mixed precision too: their differences are small.
-        return self.end(self.remember(self.deviations(self.norm(self.adaptation(features).float()))))
+        return self.end(self.cell(self.deviations(adapted.float())))
 
-    def deviations(self, x: Tensor) -> Tensor:
-        """z-scores N×C×H×W against the means of windows 7, 15, 31 and the whole picture: 4×N×C×H×W."""
-        x = x - x.mean((2, 3), keepdim=True)
-        variance = x.square().mean((2, 3), keepdim=True)
+    def deviations(self, x: Tensor) -> Iterator[Tensor]:
+        """z-scores N×C×H×W against the means of windows 7, 15, 31 and the whole picture.
+
+        Of the features normalised by the statistics of the batch, which with the picture's deviation make one
+        factor a channel.
+        """
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        of_batch = (variance + (mean - mean.mean(0)).square()).mean(0)
+        scale = (of_batch + NORM_EPS).rsqrt()
         # The gradient of a root at 0, where a channel is constant, is not finite.
-        x = x / torch.maximum(variance.clamp(min=1e-12).sqrt(), self.least_deviation + 1e-6)
-        return torch.stack([*(window_mean(x, window) - x for window in WINDOWS), x]).abs()
+        deviation = (variance * scale.square()).clamp(min=1e-12).sqrt()
+        x = (x - mean) * (scale / torch.maximum(deviation, self.least_deviation + 1e-6))
+        for window in WINDOWS:
+            yield (window_mean(x, window) - x).abs()
+        yield x.abs()
 
-    def remember(self, steps: Tensor) -> Tensor:
-        """Last hidden state N×hidden×H×W of the ConvLSTM over T×N×C×H×W."""
-        inputs, weight = steps.shape[2], self.gates.weight
-        # The convolution of the concatenation is a sum, whose input part needs no recurrence.
-        driven = F.conv2d(steps.flatten(0, 1), weight[:, :inputs], self.gates.bias, padding=3).unflatten(
-            0, steps.shape[:2])
-        hidden = cell = torch.zeros(())
-        for number, gates in enumerate(driven):
-            if number:
-                gates = gates + F.conv2d(hidden, weight[:, inputs:], padding=3)
+
+class ConvLSTM(nn.Module):
+    """Convolutional LSTM with gates i, f, candidate, o and hard sigmoids; state 0 at first.
+
+    The convolution of input and hidden state, concatenated, is a sum, of which the first step has one part only.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(channels + hidden, 4 * hidden, 7, padding=3)
+
+    def forward(self, steps: Iterable[Tensor]) -> Tensor:
+        """Steps N×channels×H×W to the last hidden state, N×hidden×H×W."""
+        state: tuple[Tensor, Tensor] | None = None
+        for x in steps:
+            of_input, of_hidden = self.gates.weight.split((x.shape[1], self.gates.in_channels - x.shape[1]), 1)
+            gates = F.conv2d(x, of_input, self.gates.bias, padding=3)
+            if state is not None:
+                gates = gates + F.conv2d(state[0], of_hidden, padding=3)
             into, forget, candidate, out = gates.chunk(4, 1)
-            kept = hard_sigmoid(forget) * cell if number else 0
-            cell = kept + hard_sigmoid(into) * candidate.tanh()
-            hidden = hard_sigmoid(out) * cell.tanh()
+            cell = hard_sigmoid(into) * candidate.tanh()
+            if state is not None:
+                cell = cell + hard_sigmoid(forget) * state[1]
+            state = hard_sigmoid(out) * cell.tanh(), cell
+        assert state is not None
+        return state[0]
+
+
+class ConvGRU(nn.Module):
+    """Convolutional GRU: (r, u) = hard sigmoid of conv1[h, x], candidate c = tanh conv2[x, r·h], h ← (1 − u)·h + u·c; h = 0 at first."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.conv1 = nn.Conv2d(hidden + channels, 2 * hidden, 7, padding=3)
+        self.conv2 = nn.Conv2d(channels + hidden, hidden, 7, padding=3)
+
+    def forward(self, steps: Iterable[Tensor]) -> Tensor:
+        """Steps N×channels×H×W to the last hidden state, N×hidden×H×W."""
+        first, second, size = self.conv1.weight, self.conv2.weight, self.hidden
+        of_input = torch.cat([first[:, size:], second[:, :-size]])
+        bias = torch.cat([self.conv1.bias, self.conv2.bias]) if self.conv1.bias is not None else None
+        hidden: Tensor | None = None
+        for x in steps:
+            gates, candidate = F.conv2d(x, of_input, bias, padding=3).split((2 * size, size), 1)
+            if hidden is not None:
+                gates = gates + F.conv2d(hidden, first[:, :size], padding=3)
+            reset, update = hard_sigmoid(gates).chunk(2, 1)
+            if hidden is None:
+                hidden = update * candidate.tanh()
+                continue
+            candidate = candidate + F.conv2d(reset * hidden, second[:, -size:], padding=3)
+            hidden = (1 - update) * hidden + update * candidate.tanh()
+        assert hidden is not None
         return hidden
 
 
@@ -147,22 +261,3 @@ def srm_kernels() -> Tensor:
     for colour in range(3):
         full[colour::3, colour] = kernels
     return full
-
-
-def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict, with or without the prefix `module.`, under this module's names."""
-    names = {
-        "IMTFE.init_conv.weight": "traces.plain.weight",
-        "IMTFE.BayarConv2D.weight": "traces.bayar",
-        "IMTFE.SRMConv2D.weight": "traces.srm",
-        "AnomalyDetector.sigma_F": "anomalies.least_deviation",
-        "AnomalyDetector.conv_lstm.cell_list.0.conv.weight": "anomalies.gates.weight",
-        "AnomalyDetector.conv_lstm.cell_list.0.conv.bias": "anomalies.gates.bias",
-    }
-    renamed = {}
-    for key, value in state.items():
-        key = key.removeprefix("module.")
-        name = names.get(key) or key.replace("IMTFE.middle_and_last_block", "traces.convs").replace(
-            "AnomalyDetector.end.0", "anomalies.end").replace("AnomalyDetector.", "anomalies.")
-        renamed[name] = value
-    return renamed

@@ -18,7 +18,7 @@ class SearchNetwork(nn.Module):
         self.reduction = 2 * space.reduction
         self.enhancement = Enhancement(streams, width)
         self.supernet = Supernet(space, width)
-        self.decision = Decision(scaled(space.channels[-1], width), self.reduction, width, False, False)
+        self.decision = Decision(scaled(space.channels[-1], width), self.reduction, width)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1] to logits N×1×H×W, by the supernet's present path or mixture."""

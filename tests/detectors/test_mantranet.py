@@ -7,37 +7,60 @@ import numpy as np
 import pytest
 import torch
 from golden import golden_state
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from detectors import create_detector
-from detectors.mantranet import AnomalyDetector, ManTraNet, from_published, pad_symmetric, window_mean
+from detectors.mantranet import (
+    LEAST_ROWS,
+    STRIP_PIXELS,
+    AnomalyDetector,
+    ConvGRU,
+    ConvLSTM,
+    ManTraNet,
+    TraceExtractor,
+    pad_symmetric,
+    window_mean,
+)
+from detectors.published import translate
 from retrain.losses import training_loss
 
 DATA = Path(__file__).parent.parent / "data"
 
 
-@pytest.fixture(scope="module")
-def published():
-    network = ManTraNet().eval()
-    table = json.loads((DATA / "mantranet_state_dict.json").read_text())
-    network.load_state_dict(from_published(golden_state(table)))
-    return network
+@pytest.fixture(scope="module", params=["mantranet", "mantranet-gru"])
+def published(request):
+    """Network with the reference weights, and the golden vectors."""
+    file = request.param.replace("-", "_")
+    network = create_detector(request.param).eval()
+    state = golden_state(json.loads((DATA / f"{file}_state_dict.json").read_text()))
+    network.load_state_dict(translate(request.param, network, state, "golden"))
+    return network, np.load(DATA / f"{file}.npz")
 
 
+@pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("size", ["1x3x64x64", "2x3x64x64", "1x3x70x90"])
-def test_published_numbers(published, size):
-    vectors = np.load(DATA / "mantranet.npz")
+def test_published_numbers(published, size, gradient):
+    network, vectors = published
     images = torch.from_numpy(vectors[f"input_{size}"])
-    with torch.no_grad():
-        features, maps = published.traces(images * 2 - 1), published(images)
+    with torch.set_grad_enabled(gradient):
+        features, maps = network.traces(images * 2 - 1).detach(), network(images).detach()
     assert np.abs(features[:, ::16, ::4, ::4].numpy() - vectors[f"features_{size}"]).max() <= 1e-5
     assert np.abs(maps.numpy() - vectors[f"output_{size}"]).max() <= 1e-5
 
 
-def test_published_names_with_prefix(published):
-    table = json.loads((DATA / "mantranet_state_dict.json").read_text())
-    prefixed = {f"module.{key}": value for key, value in golden_state(table).items()}
-    assert from_published(prefixed).keys() == published.state_dict().keys()
+@given(st.integers(16, 150), st.integers(16, 40))
+@settings(max_examples=20, deadline=None)
+def test_strips_give_the_whole(height, width):
+    torch.manual_seed(height)
+    traces = TraceExtractor(0.03125).eval()
+    x = torch.rand(2, 3, height, width) * 2 - 1
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STRIP_PIXELS, "cpu", 1)
+        strips = list(traces.strips(x))
+    assert len(strips) == max(1, -(-(height + 4 - LEAST_ROWS) // LEAST_ROWS))
+    assert torch.allclose(torch.cat(strips, 2), traces(x), atol=1e-6)
 
 
 def test_parameter_count_is_the_published_one():
@@ -71,11 +94,37 @@ def test_deviations_are_those_of_the_plain_formulation():
     x = torch.randn(2, 4, 20, 37) * torch.tensor([1, 0.05, 3, 1]).view(-1, 1, 1) + 2
     floors = torch.tensor([0, 0.4, -0.3, 1.5]).view(1, 4, 1, 1)
     detector.least_deviation.data = floors
-    expected = [[slow_deviations(x[n, c].double().numpy(), floors[0, c].item()) for c in range(4)]
-                for n in range(2)]
+    normalised = F.batch_norm(x.double(), None, None, training=True, eps=1e-3).numpy()
+    expected = [[slow_deviations(normalised[n, c], floors[0, c].item()) for c in range(4)] for n in range(2)]
     with torch.no_grad():
-        found = detector.deviations(x).permute(1, 2, 0, 3, 4).numpy()
+        found = torch.stack(list(detector.deviations(x)), 2).numpy()
     assert np.abs(found - np.array(expected)).max() <= 1e-5
+
+
+def plain_lstm(cell, steps):
+    """Convolves the concatenation of input and hidden state at every step."""
+    hidden = memory = torch.zeros(1, 3, *steps[0].shape[2:])
+    for x in steps:
+        i, f, c, o = cell.gates(torch.cat([x, hidden], 1)).chunk(4, 1)
+        memory = F.hardsigmoid(f * 1.2) * memory + F.hardsigmoid(i * 1.2) * c.tanh()
+        hidden = F.hardsigmoid(o * 1.2) * memory.tanh()
+    return hidden
+
+
+def plain_gru(cell, steps):
+    """Likewise."""
+    hidden = torch.zeros(1, 3, *steps[0].shape[2:])
+    for x in steps:
+        r, u = F.hardsigmoid(1.2 * cell.conv1(torch.cat([hidden, x], 1))).chunk(2, 1)
+        hidden = (1 - u) * hidden + u * cell.conv2(torch.cat([x, r * hidden], 1)).tanh()
+    return hidden
+
+
+@pytest.mark.parametrize("cell, plain", [(ConvLSTM, plain_lstm), (ConvGRU, plain_gru)])
+def test_recurrent_cells_are_those_of_the_concatenation(cell, plain):
+    torch.manual_seed(0)
+    network, steps = cell(5, 3), torch.randn(4, 1, 5, 9, 12)
+    assert torch.allclose(network(steps), plain(network, steps), atol=1e-6)
 
 
 def test_symmetric_padding_is_numpys():
