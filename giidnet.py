@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from configs.errors import UserError
-from configs.files import PICTURE_SUFFIXES, locked, make_folder, write_atomic, write_rows
+from configs.files import locked, make_folder, write_atomic, write_rows
 from configs.load import differences, dump_config, list_presets, load_config
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from configs.schema import RunConfig
     from forgeries.photos import PhotoSet
 
 PHOTOS = ("split", "name", "source", "digest", "path", "reason")
 SHOWN = 5
 """Skipped photographs that are named on the terminal."""
+
+LEAST_TILE = 128
+"""Smallest side of a tile: less is overlap for the most part."""
 
 
 def registries() -> dict[str, list[str]]:
@@ -255,96 +260,149 @@ def list_command(what: str) -> None:
         click.echo(f"{name:{width}}  {text}")
 
 
-TILE = 256
-"""Side of the tiles that larger pictures are cut into."""
+def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[tuple[str | None, Path]]:
+    """(detector, checkpoint) of each network to run: given weights, or the default ones of named detectors.
 
-DETECTIONS = ("image", "width", "height", "mean", "max", "flagged_fraction", "map", "overlay")
+    Without a name (None), a checkpoint of this project says itself what it is of.
+
+    Raises:
+        UserError: unknown detector, no such file, or numbers that do not fit.
+    """
+    from detectors import DETECTORS
+    for name in detectors:
+        if name not in DETECTORS:
+            raise UserError(f"detector '{name}': unknown; known are {', '.join(DETECTORS)}")
+    if not weights:
+        return [(name, _default_weights(name)) for name in detectors or ("giidnet",)]
+    for path in weights:
+        if not path.exists():
+            raise UserError(f"{path}: no such checkpoint")
+    if len(detectors) not in (0, 1, len(weights)):
+        raise UserError(f"{len(detectors)} --detector for {len(weights)} --weights: give one each, or one for all")
+    names = detectors if len(detectors) == len(weights) else (detectors or (None,)) * len(weights)
+    return list(zip(names, weights, strict=True))
+
+
+def _default_weights(name: str) -> Path:
+    """Those of the `quick` run, or imported ones."""
+    places = [Path("runs/quick/retrain") / name, Path("weights") / name]
+    for place in places:
+        if (place / "model.safetensors").exists():
+            return place
+    raise UserError(f"{' or '.join(map(str, places))}: no trained weights there; train some with 'giidnet run', import "
+                    "published ones with 'giidnet weights import', or name a file with --weights")
+
+
+def _networks(checkpoints: list[tuple[str | None, Path]], device: str) -> "dict[str, nn.Module]":
+    """Networks by a name of their own: that of the detector, or where several have one, of the checkpoint's place."""
+    from configs.engine import pick_device
+    from detectors.checkpoints import load_detector
+    loaded = [(path.resolve(), load_detector(path, pick_device(device), name)) for name, path in checkpoints]
+    kinds = [detector.name for _, detector in loaded]
+    networks: dict[str, nn.Module] = {}
+    for path, detector in loaded:
+        place = path.parent if path.name == "model.safetensors" else path
+        name = detector.name if kinds.count(detector.name) == 1 else place.stem
+        if name in networks:
+            raise UserError(f"--weights: two checkpoints are called {name}; rename one")
+        networks[name] = detector.module
+    return networks
+
+
+def device_option(command: Callable[..., None]) -> Callable[..., None]:
+    """--device."""
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+                        help="Where networks run.")(command)
+
+
+def weights_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--detector and --weights, of which there may be several."""
+    for decorate in (
+        click.option("--weights", multiple=True, type=click.Path(path_type=Path),
+                     help="Checkpoint or its folder; default runs/quick/retrain/NAME or weights/NAME. Repeatable."),
+        click.option("--detector", "detectors", multiple=True, metavar="NAME",
+                     help="Network, see 'giidnet list detectors'; default giidnet. Repeatable."),
+    ):
+        command = decorate(command)
+    return command
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--detector", default="giidnet", show_default=True, help="What the weights must be of.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint or its folder.")
+@click.argument("paths", nargs=-1, required=True)
+@weights_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("detections"), show_default=True)
+@click.option("--threshold", default=0.5, show_default=True, type=click.FloatRange(0, 1),
+              help="Probability from which a pixel is flagged.")
 @click.option("--raw", is_flag=True, help="Also write the map as float32 .npy.")
-def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Path, raw: bool) -> None:
-    """Write a heat map and an overlay of each picture, and detections.csv."""
-    files = list(_pictures(paths))
-    weights = weights or Path("runs/quick/retrain") / detector
-    if not weights.exists():
-        raise UserError(f"{weights}: no trained weights there; train some with 'giidnet run', or name them "
-                        "with --weights")
-    from detectors import create_detector
-    module = create_detector(detector, weights)
+@click.option("--tile", type=click.IntRange(0), help="Side of the tiles that larger pictures are cut into; 0 never "
+              "cuts. Default: what the network does in bounded memory.")
+@device_option
+def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Path, ...], out: Path,
+           threshold: float, raw: bool, tile: int | None, device: str) -> None:
+    """Write a heat map and an overlay of each picture, and detections.csv.
+
+    PATHS are pictures, folders or patterns such as 'photos/*.jpg'. A folder, or several detectors, also give
+    contact sheets.
+    """
+    if tile is not None and 0 < tile < LEAST_TILE:
+        raise UserError(f"--tile {tile}: must be 0 or at least {LEAST_TILE}")
+    from detectors.places import find_pictures
+    files, checkpoints = find_pictures(paths), _checkpoints(detectors, weights)
     make_folder(out)
-    import io
-
-    import cv2
-    import numpy as np
-
-    from configs.progress import track
-    from detectors.inference import MINIMUM_SIDE, overlay, predict_map, to_grey
-    from forgeries.photos import read_photo
-    rows, failed = [], []
-
-    def write_image(path: Path, image: Any) -> str:
-        write_atomic(path, cv2.imencode(".png", image)[1].tobytes())
-        return path.name
-
-    stems = _unique_stems(files)
-    for path in track(files, "detect", len(files), "picture"):
-        try:
-            image = read_photo(path)
-            if min(image.shape[:2]) < MINIMUM_SIDE:
-                raise UserError(f"{path}: smaller than {MINIMUM_SIDE} pixels")
-        except UserError as error:
-            failed.append(str(error))
-            continue
-        probability, stem = predict_map(module, image, TILE), stems[path]
-        if raw:
-            buffer = io.BytesIO()
-            np.save(buffer, probability)
-            write_atomic(out / f"{stem}_map.npy", buffer.getvalue())
-        rows.append({
-            "image": str(path), "width": image.shape[1], "height": image.shape[0],
-            "mean": f"{probability.mean():.6f}", "max": f"{probability.max():.6f}",
-            "flagged_fraction": f"{(probability >= 0.5).mean():.6f}",
-            "map": write_image(out / f"{stem}_map.png", to_grey(probability)),
-            "overlay": write_image(out / f"{stem}_overlay.png", overlay(image, probability)[..., ::-1])})
-    write_rows(out / "detections.csv", DETECTIONS, rows)
-    for line in failed:
+    from detectors.detect import Options
+    from detectors.detect import detect as look
+    networks = _networks(checkpoints, device)
+    folders = any(Path(path).is_dir() for path in paths)
+    count, errors = look(files, networks, out, Options(threshold, raw, tile), folders)
+    for line in errors:
         click.echo(f"skipped {line}", err=True)
-    if not rows:
+    if not count:
         raise UserError(f"none of {len(files)} pictures could be read")
-    click.echo(f"{len(rows)} pictures, {len(failed)} skipped: {(out / 'detections.csv').resolve()}")
+    click.echo(f"{count} pictures, {len(errors)} skipped: {(out / 'detections.csv').resolve()}")
 
 
-def _pictures(paths: tuple[Path, ...]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-            if not found:
-                raise UserError(f"{path}: no pictures there")
-            yield from found
-        elif path.exists():
-            yield path
-        else:
-            raise UserError(f"{path}: no such file or folder")
+@cli.group("weights")
+def weights_group() -> None:
+    """Checkpoints of others."""
 
 
-def _unique_stems(files: list[Path]) -> dict[Path, str]:
-    """Names of the outputs: the stem, with its folder's name or a number where stems collide."""
-    used: set[str] = set()
-    stems: dict[Path, str] = {}
-    for path in files:
-        options = [path.stem, f"{path.parent.name}_{path.stem}"]
-        number = 2
-        while options[0] in used and options[-1] in used:
-            options.append(f"{path.stem}_{number}")
-            number += 1
-        stems[path] = options[0] if options[0] not in used else options[-1]
-        used.add(stems[path])
-    return stems
+@weights_group.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--detector", required=True, metavar="NAME", help="iid-net, mantranet or mantranet-gru.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; default weights/NAME.")
+@click.option("--method", "methods", multiple=True, metavar="METHOD",
+              help="Inpainting method that it was trained on, for the labels of a benchmark. Repeatable.")
+def import_weights(file: Path, detector: str, out: Path | None, methods: tuple[str, ...]) -> None:
+    """Turn a published checkpoint into one of this project."""
+    from detectors import PUBLISHED
+    if detector not in PUBLISHED:
+        raise UserError(f"--detector {detector}: published checkpoints are known of {', '.join(PUBLISHED)}")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    out = out or Path("weights") / detector
+    from detectors.checkpoints import import_published, save_detector
+    found = import_published(file, detector, methods=methods)
+    make_folder(out)
+    save_detector(out, detector, found.module, found.options, found.provenance)
+    click.echo(f"{detector}: {(out / 'model.safetensors').resolve()}")
+
+
+@cli.command()
+@weights_options
+@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File; default NAME.onnx.")
+def export(detectors: tuple[str, ...], weights: tuple[Path, ...], kind: str, out: Path | None) -> None:
+    """Write a network as ONNX, for pictures of any size, and check it against the original."""
+    if len(detectors) > 1 or len(weights) > 1:
+        raise UserError("export takes one network at a time")
+    checkpoints = _checkpoints(detectors, weights)
+    from detectors.export import export_onnx
+    ((name, module),) = _networks(checkpoints, "cpu").items()
+    out = out or Path(f"{name}.onnx")
+    make_folder(out.parent)
+    for height, width, difference in export_onnx(module, out):
+        click.echo(f"{height}×{width}: largest difference {difference:.1e}")
+    click.echo(f"{name}: {out.resolve()}")
 
 
 @contextmanager

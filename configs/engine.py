@@ -24,16 +24,20 @@ def make_fabric(config: RunConfig) -> Fabric:
     Raises:
         UserError: a GPU is asked for and there is none.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device = cuda: no CUDA device here; use device=cpu or auto")
-    return Fabric(accelerator=resolve_device(config), devices=1, precision=config.precision)
+    return Fabric(accelerator=pick_device(config.device), devices=1, precision=config.precision)
 
 
-def resolve_device(config: RunConfig) -> str:
-    """"cuda" or "cpu"."""
-    if config.device == "auto":
+def pick_device(name: str) -> str:
+    """"cuda" or "cpu" for "auto", "cuda" or "cpu".
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: no CUDA device here; use cpu or auto")
+    if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device
+    return name
 
 
 @dataclass

@@ -17,6 +17,9 @@ DETECTORS = {
 }
 """Where each detector's class is, and what it is. Named here as text: a list of names must not import torch."""
 
+PUBLISHED = ("iid-net", "mantranet", "mantranet-gru")
+"""Networks whose published checkpoints can be read."""
+
 STREAMS = ("plain", "bayar", "prefilter")
 """Streams that the enhancement block can have."""
 

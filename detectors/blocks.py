@@ -152,7 +152,10 @@ def weighted_sum(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     """Σ_k weights[n, p, k] · table[rows[n, p, k]]: table R×C, rows and weights N×P×K, result N×P×C."""
     if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
         # Look-ups, because their gradient sums in a fixed order; that of indexing does not on a CPU.
-        return sum(weights[..., k:k + 1] * F.embedding(rows[..., k], table) for k in range(rows.shape[2]))
+        total = weights[..., :1] * F.embedding(rows[..., 0], table)
+        for k in range(1, rows.shape[2]):
+            total = total + weights[..., k:k + 1] * F.embedding(rows[..., k], table)
+        return total
     bags = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", per_sample_weights=weights.flatten(0, 1))
     return bags.view(*rows.shape[:2], -1)
 
@@ -162,13 +165,14 @@ class LocalAttention(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.register_buffer("kernel", torch.tensor(LOCAL_KERNEL)[None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to N×C×h×w."""
-        return F.conv2d(x, self.kernel.expand(x.shape[1], 1, 5, 5), padding=2, groups=x.shape[1])
+        return F.conv2d(x, self.kernel.expand(self.channels, 1, 5, 5), padding=2, groups=self.channels)
 
 
 class Decision(nn.Module):

@@ -14,8 +14,8 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.files import write_atomic, write_json
-from detectors import create_detector
-from detectors.published import PUBLISHED, check_keys, digest, read_state, translate
+from detectors import PUBLISHED, create_detector
+from detectors.published import check_keys, digest, read_state, translate
 from search_space.cost import count_parameters
 
 FORMAT = "giidnet-detector/1"

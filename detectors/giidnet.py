@@ -33,8 +33,9 @@ class GIIDNet(nn.Module):
         self.median = median
         self.enhancement = Enhancement(streams, width)
         self.extraction = build_extraction(genotype, width)
-        attention = [GlobalAttention()] * global_attention + [LocalAttention()] * local_attention
-        self.decision = Decision(scaled(genotype.space.channels[-1], width), self.reduction, width, attention)
+        channels = scaled(genotype.space.channels[-1], width)
+        attention = [GlobalAttention()] * global_attention + [LocalAttention(channels)] * local_attention
+        self.decision = Decision(channels, self.reduction, width, attention)
 
     def logits(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to logits N×1×H×W."""

@@ -63,4 +63,4 @@ class StoredLocalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to N×C×h×w."""
-        return F.conv2d(x, self.kernel, padding=2, groups=x.shape[1])
+        return F.conv2d(x, self.kernel, padding=2, groups=len(self.kernel))

@@ -1,45 +1,75 @@
 """One picture in, one map out, and how a person sees it."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import torch
 from torch import nn
 
 MINIMUM_SIDE = 16
-OVERLAP = 64
-"""Pixels that neighbouring tiles share; their maps are blended linearly there."""
+TILE_POSITIONS = 128
+"""Side of a tile in positions of attention, whose time grows with their square."""
+
+LARGEST_TILE = 1024
+ALIGNMENT = 32
+"""Tiles begin at its multiples, so that a network strides over their pixels as over those of the whole."""
+
+MARGIN = 16
+"""Pixels at a tile's cut edges whose values do not count: padding that the picture does not have lies too near."""
+
+SCORE_SHARE = 0.01
+"""Share of a map's pixels, the most suspicious, whose mean is the score of the picture."""
+
+
+def default_tile(module: nn.Module) -> int:
+    """Side of the tiles of pictures that are too large for `module`, in pixels."""
+    return min(LARGEST_TILE, TILE_POSITIONS * getattr(module, "reduction", LARGEST_TILE))
 
 
 def predict_map(module: nn.Module, image: np.ndarray, tile: int | None = None) -> np.ndarray:
     """Probability map float32 H×W in [0, 1] of an RGB uint8 H×W×3 picture with sides of at least 16.
 
-    With `tile` (more than `OVERLAP`), larger pictures are cut into tiles of at most that side: the time of attention
-    grows with the square of what it sees. Attention is then global within a tile only.
+    With `tile`, pictures of more than tile² pixels are cut into tiles of at most that side, which overlap and are
+    blended. What a network takes from the whole picture (global attention, ManTraNet's deviations) it then takes
+    from a tile alone: docs/detect.md says what that changes.
     """
     height, width = image.shape[:2]
-    if tile is None or max(height, width) <= tile:
+    if tile is None or height * width <= tile**2:
         return _predict(module, image)
     total, weights = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    overlap = overlap_of(tile)
     for top, bottom in tile_edges(height, tile):
         for left, right in tile_edges(width, tile):
-            weight = np.outer(_ramp(bottom - top), _ramp(right - left))
+            weight = np.outer(_ramp(top, bottom, height, overlap), _ramp(left, right, width, overlap))
             total[top:bottom, left:right] += weight * _predict(module, image[top:bottom, left:right])
             weights[top:bottom, left:right] += weight
-    return (total / weights).clip(0, 1)
+    np.divide(total, weights, out=total)
+    return np.clip(total, 0, 1, out=total)
+
+
+def overlap_of(tile: int) -> int:
+    """Pixels that neighbouring tiles share at least."""
+    return max(2 * ALIGNMENT, tile // 8)
 
 
 def tile_edges(length: int, tile: int) -> list[tuple[int, int]]:
-    """(start, stop) of tiles of equal length, at most `tile`, that cover `length` and overlap by `OVERLAP` or more."""
+    """(start, stop) of tiles of at most `tile` that cover `length`, overlap, and start at multiples of `ALIGNMENT`."""
     if length <= tile:
         return [(0, length)]
-    count = -(-(length - OVERLAP) // (tile - OVERLAP))
-    return [(start, start + tile) for start in (round(i * (length - tile) / (count - 1)) for i in range(count))]
+    # Aligned starts cost up to one alignment of the overlap.
+    count = -(-(length - overlap_of(tile) - ALIGNMENT) // (tile - overlap_of(tile) - ALIGNMENT))
+    last = -(-(length - tile) // ALIGNMENT)
+    starts = [ALIGNMENT * round(i * last / (count - 1)) for i in range(count)]
+    return [(start, min(start + tile, length)) for start in starts]
 
 
-def _ramp(length: int) -> np.ndarray:
-    """1 in the middle, falling towards both ends over the overlap, never 0."""
-    ends = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))
-    return np.minimum(ends / OVERLAP, 1).astype(np.float32)
+def _ramp(start: int, stop: int, length: int, overlap: int) -> np.ndarray:
+    """Weights of a tile's rows or columns: 1, falling to 0 towards edges that are not the picture's."""
+    before = np.arange(stop - start) if start else np.full(stop - start, overlap)
+    after = np.arange(stop - start)[::-1] if stop < length else np.full(stop - start, overlap)
+    ends = np.minimum(before, after)
+    return np.clip((ends - MARGIN + 0.5) / (overlap - 2 * MARGIN), 0, 1).astype(np.float32)
 
 
 def _predict(module: nn.Module, image: np.ndarray) -> np.ndarray:
@@ -47,6 +77,34 @@ def _predict(module: nn.Module, image: np.ndarray) -> np.ndarray:
     batch = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return module(batch)[0, 0].float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a map says of its picture, all at one threshold."""
+
+    score: float
+    """Mean of the most suspicious `SCORE_SHARE` of the pixels, in [0, 1]."""
+    flagged_fraction: float
+    """Share of the pixels at or above the threshold."""
+    largest_region: int
+    """Pixels of the largest connected flagged region."""
+    box: tuple[int, int, int, int]
+    """That region's left, top, width, height in pixels; zeros where there is none."""
+
+
+def findings(probability: np.ndarray, threshold: float = 0.5) -> Findings:
+    """Summary of a map float32 H×W in [0, 1]. Regions are 8-connected."""
+    flat = probability.ravel()
+    count = max(1, round(SCORE_SHARE * flat.size))
+    score = float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
+    flagged = (probability >= threshold).astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(flagged, connectivity=8)
+    regions = stats[1:]
+    if not len(regions):
+        return Findings(score, 0.0, 0, (0, 0, 0, 0))
+    left, top, width, height, area = map(int, regions[regions[:, cv2.CC_STAT_AREA].argmax()])
+    return Findings(score, float(flagged.mean(dtype=np.float64)), area, (left, top, width, height))
 
 
 def to_grey(probability: np.ndarray) -> np.ndarray:

@@ -77,6 +77,11 @@ class TraceExtractor(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate"), nn.ReLU()]
             inputs = outputs
         self.convs = nn.Sequential(*layers[:-1])
+        for layer in self.convs:
+            # Variance kept through twelve layers: with the framework's default the picture all but vanishes in them.
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.constant_(layer.get_parameter("bias"), 0)
 
     def constrained(self) -> Tensor:
         """The applied Bayar kernels, 3×3×5×5: centre −1, the others summing to 1."""
@@ -199,7 +204,10 @@ class ConvLSTM(nn.Module):
 
 
 class ConvGRU(nn.Module):
-    """Convolutional GRU: (r, u) = hard sigmoid of conv1[h, x], candidate c = tanh conv2[x, r·h], h ← (1 − u)·h + u·c; h = 0 at first."""
+    """Convolutional GRU: (r, u) = hard sigmoid of conv1[h, x], c = tanh of conv2[x, r·h], h ← (1 − u)·h + u·c.
+
+    h is 0 at first.
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -211,7 +219,7 @@ class ConvGRU(nn.Module):
         """Steps N×channels×H×W to the last hidden state, N×hidden×H×W."""
         first, second, size = self.conv1.weight, self.conv2.weight, self.hidden
         of_input = torch.cat([first[:, size:], second[:, :-size]])
-        bias = torch.cat([self.conv1.bias, self.conv2.bias]) if self.conv1.bias is not None else None
+        bias = torch.cat([self.conv1.get_parameter("bias"), self.conv2.get_parameter("bias")])
         hidden: Tensor | None = None
         for x in steps:
             gates, candidate = F.conv2d(x, of_input, bias, padding=3).split((2 * size, size), 1)

@@ -14,9 +14,6 @@ from configs.errors import UserError
 from search_space.genotype import released_genotype
 from search_space.registry import OPERATIONS
 
-PUBLISHED = ("iid-net", "mantranet", "mantranet-gru")
-"""Networks whose published checkpoints can be read."""
-
 UNUSED = {"iid-net": {"median.weight": (1, 1, 5, 5)}}
 """Keys with their shapes that a published checkpoint has and its network never reads."""
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from configs.errors import UserError
 from configs.files import PICTURE_SUFFIXES
+from configs.pictures import read_photo
 from configs.schema import Photos
 
 SCIKIT_IMAGE = {
@@ -20,8 +18,6 @@ SCIKIT_IMAGE = {
     "test": ("astronaut.png", "chelsea.png"),
 }
 """The colour photographs inside scikit-image, split by picture; the two motorcycles are one scene."""
-
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 @dataclass(frozen=True)
@@ -51,36 +47,6 @@ class PhotoSet:
     val: tuple[Photo, ...]
     test: tuple[Photo, ...]
     skipped: tuple[tuple[Path, str], ...] = ()
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """RGB uint8 H×W×3 of a file, as `decode_photo`.
-
-    Raises:
-        UserError: empty, unreadable, no picture or one too large.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return decode_photo(data, str(path))
-
-
-def decode_photo(data: bytes, origin: str) -> np.ndarray:
-    """RGB uint8 H×W×3: grey is replicated, alpha dropped, 16 bits reduced to 8, the orientation tag respected.
-
-    Raises:
-        UserError: empty, no picture or one too large; the line begins with `origin`.
-    """
-    if not data:
-        raise UserError(f"{origin}: the file is empty")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # more pixels than OpenCV takes
-        raise UserError(f"{origin}: cannot be decoded ({error.err})") from None
-    if image is None:
-        raise UserError(f"{origin}: no picture that can be decoded")
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def find_photos(photos: Photos, minimum_side: int) -> PhotoSet:

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import resolve_device
+from configs.engine import pick_device
 from configs.errors import UserError
 from configs.files import read_rows, write_atomic, write_rows
 from configs.progress import Progress
@@ -27,7 +27,6 @@ from results.summary import SUMMARY, summarize
 RECORDS = ("detector", "method", "seen", "perturbation", "perturbation_seen", "image", "source", "mask_kind",
            "auc", "ap", "f1", "iou", "best_f1", "best_iou", "best_threshold", "mask_fraction")
 
-SEEN = {True: "seen", False: "unseen"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
         UserError: no checkpoint, a test photograph that a detector was trained on, or a map of NaN.
     """
     out, settings = folder / "results", config.benchmark
-    detectors = load_detectors(settings.detectors, folder, resolve_device(config))
+    detectors = load_detectors(settings.detectors, folder, pick_device(config.device))
     sets = _case_sets(config, detectors, photos.test if photos else ())
     finished: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in read_rows(out / "records.csv"):
@@ -190,10 +189,15 @@ def _score(name: str, detector: LoadedDetector, case: TestCase, method: str, per
         raise UserError(f"{name}: cannot be scored on {method} picture {case.name}: {error}") from None
     if gallery:
         _write_png(gallery / f"map-{name}.png", to_grey(probability))
-    return {"detector": name, "seen": SEEN[method in detector.provenance["methods"]],
-            "perturbation_seen": SEEN[perturbation in detector.provenance["perturbations"]],
+    return {"detector": name, "seen": _seen(method, detector.provenance["methods"]),
+            "perturbation_seen": _seen(perturbation, detector.provenance["perturbations"]),
             "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
             **{key: "" if np.isnan(value) else f"{value:.9g}" for key, value in figures.items()}}
+
+
+def _seen(name: str, trained_on: Sequence[str] | None) -> str:
+    """What a detector was trained on is not known of every published checkpoint."""
+    return "unknown" if trained_on is None else "seen" if name in trained_on else "unseen"
 
 
 def _show_case(place: Path, case: TestCase, board: SummaryWriter, method: str) -> None:

@@ -20,7 +20,8 @@ Picture = tuple[str, str]
 def summarize(records: Sequence[Row], resamples: int, seed: int) -> list[dict[str, str]]:
     """One row a detector × perturbation × method, and one each over its seen and its unseen methods.
 
-    Those last are called "mean seen" and "mean unseen"; a picture that several methods painted into counts
+    Those last are called "mean seen" and "mean unseen", or "mean unknown" where it is not known what a detector was
+    trained on; a picture that several methods painted into counts
     once there, with its mean. An undefined number is an empty field. Order: that of the records.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}

@@ -42,7 +42,7 @@ def not_detected(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 def is_mean(method: str) -> bool:
     """Whether a summary row is one over several methods."""
-    return method in ("mean seen", "mean unseen")
+    return method.startswith("mean ")
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def columns_of(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         labels.setdefault(row["method"], set()).add(row["seen"])
     names = {method: found.pop() if len(found) == 1 else "mixed" for method, found in labels.items()}
-    order = ["seen", "mixed", "unseen"]
+    order = ["seen", "mixed", "unseen", "unknown"]
     return dict(sorted(names.items(), key=lambda item: (is_mean(item[0]), order.index(item[1]))))
 
 
@@ -60,7 +60,7 @@ def _grid(rows: Sequence[Row]) -> str:
     means, intervals = {}, {}
     for row in rows:
         key = row["detector"], row["method"]
-        mark = "*" if columns[row["method"]] == "mixed" and row["seen"] == "unseen" else ""
+        mark = {"unseen": "*", "unknown": "?"}.get(row["seen"], "") if columns[row["method"]] == "mixed" else ""
         means[key] = f"{float(row['auc']):.3f}{mark}" if row["auc"] else "undefined"
         intervals[key] = f"{float(row['auc_low']):.2f}–{float(row['auc_high']):.2f}" if row["auc"] else ""
     detectors = list(dict.fromkeys(row["detector"] for row in rows))
@@ -78,7 +78,7 @@ def _grid(rows: Sequence[Row]) -> str:
                       line("", {name: intervals.get((detector, name), "") for name in block})]
         lines.append("")
     if "mixed" in columns.values():
-        lines.append("* not among the methods that this detector was trained on")
+        lines.append("* not among the methods that this detector was trained on; ? not known")
     return "\n".join(lines)
 
 

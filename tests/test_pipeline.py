@@ -136,7 +136,7 @@ def test_detect_and_benchmark_take_the_trained_weights(finished, tmp_path, capsy
     assert raw.shape == (40, 50) and raw.dtype == np.float32
     assert cv2.imread(str(tmp_path / "maps" / "photo_overlay.png")).shape == (40, 50, 3)
     assert "broken.jpg" in capsys.readouterr().err
-    assert (tmp_path / "maps" / "detections.csv").read_text().count("\n") == 2
+    assert (tmp_path / "maps" / "detections.csv").read_text().count("\n") == 3
     wrong = fails(capsys, "detect", picture, "--weights", weights, "--detector", "mantranet")
     assert "a checkpoint of giidnet" in wrong
 
@@ -149,6 +149,41 @@ def test_detect_and_benchmark_take_the_trained_weights(finished, tmp_path, capsy
     assert text.count("\n") == 1 + 2 * 2 * 2 and "unseen" in text
 
 
+def test_several_networks_of_one_detector_are_told_apart(finished, tmp_path, capsys):
+    weights = [str(finished / "retrain" / name) for name in ("giidnet", "giidnet-random", "mantranet")]
+    given = [word for path in weights for word in ("--weights", path)]
+    main(["detect", str(ROOT / "tests" / "data" / "photos"), *given, "--out", str(tmp_path)])
+    rows = read_rows(tmp_path / "detections.csv")
+    assert {row["detector"] for row in rows} == {"giidnet", "giidnet-random", "mantranet"} and len(rows) == 9
+    assert (tmp_path / "contact_sheet_01.png").exists()
+    assert "two checkpoints are called" in fails(capsys, "detect", ROOT / "tests" / "data" / "photos", *given, *given,
+                                                 "--out", tmp_path)
+
+
+def test_published_weights_are_imported_used_and_exported(tmp_path, monkeypatch, capsys):
+    import torch
+
+    from detectors import create_detector
+    from detectors.published import published_keys
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    network = create_detector("mantranet-gru")
+    keys = published_keys("mantranet-gru", network)
+    torch.save({f"module.{keys[key]}": value for key, value in network.state_dict().items()}, "published.pth")
+    assert "published checkpoints are known of" in fails(capsys, "weights", "import", "published.pth", "--detector",
+                                                         "giidnet")
+    main(["weights", "import", "published.pth", "--detector", "mantranet-gru", "--method", "GC"])
+    photo = str(ROOT / "tests" / "data" / "photos" / "picture0.png")
+    main(["detect", photo, "--detector", "mantranet-gru", "--raw", "--out", "a"])
+    main(["detect", photo, "--detector", "mantranet-gru", "--weights", "published.pth", "--raw", "--out", "b"])
+    assert Path("a/picture0_map.npy").read_bytes() == Path("b/picture0_map.npy").read_bytes()
+    main(["benchmark", "--detectors", "weights/mantranet-gru", "--out", "bench", "benchmark.images=2",
+          "benchmark.methods=[TE]", "forgeries.image_size=32", "benchmark.perturbations=[none]",
+          f"photos={ROOT / 'tests' / 'data' / 'photos'}", "photos.shrink=null"])
+    assert read_rows(Path("bench/results/records.csv"))[0]["seen"] == "unseen"
+    assert read_rows(Path("bench/results/records.csv"))[0]["perturbation_seen"] == "unknown"
+
+
 @pytest.mark.parametrize("arguments, expected", [
     (["run", "--config", "nowhere.yaml"], "no such file or preset"),
     (["run", "search.epoch=3"], "did you mean epochs"),
@@ -156,6 +191,14 @@ def test_detect_and_benchmark_take_the_trained_weights(finished, tmp_path, capsy
     (["nonsense"], "No such command"),
     (["detect"], "Missing argument"),
     (["detect", "nowhere.jpg"], "no such file or folder"),
+    (["detect", "*.jpg"], "no file matches"),
+    (["detect", str(ROOT / "tests"), "--detector", "mantra"], "known are giidnet, iid-net"),
+    (["detect", str(ROOT / "tests"), "--weights", "no.pth"], "no such checkpoint"),
+    (["detect", str(ROOT / "tests"), "--threshold", "2"], "--threshold"),
+    (["detect", str(ROOT / "tests"), "--tile", "8"], "0 or at least 128"),
+    (["detect", str(ROOT / "tests")], "giidnet weights import"),
+    (["export", "--weights", "no.pth"], "no such checkpoint"),
+    (["weights", "import", "no.pth", "--detector", "mantranet"], "no such file"),
     (["list", "everything"], "methods"),
     (["report", "nowhere"], "no run there"),
     (["synthesize", "--photos", ".", "--methods", "XX", "--out", "x"], "known are TE"),
@@ -166,7 +209,10 @@ def test_mistakes_end_in_one_line_and_exit_code_2(arguments, expected, capsys, t
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "search.epoch=3"], ["search", "--config", "nothing"]])
+@pytest.mark.parametrize("arguments", [
+    ["--help"], ["run", "search.epoch=3"], ["search", "--config", "nothing"], ["detect", "nowhere.jpg"],
+    ["detect", str(ROOT / "tests"), "--weights", "nothing"],
+    ["weights", "import", "no.pth", "--detector", "mantranet"]])
 def test_help_and_usage_errors_import_nothing_heavy(arguments):
     code = ("import sys, giidnet\ntry: giidnet.main(sys.argv[1:])\nexcept SystemExit: pass\n"
             "print([name for name in ('torch', 'nni', 'cv2', 'skimage', 'matplotlib') if name in sys.modules])")

@@ -9,9 +9,9 @@ from golden import golden_state
 from safetensors.torch import save_file
 
 from configs.errors import UserError
-from detectors import create_detector
+from detectors import PUBLISHED, create_detector
 from detectors.checkpoints import import_published, load_detector, save_detector
-from detectors.published import PUBLISHED, published_keys, read_state
+from detectors.published import published_keys, read_state
 
 DATA = Path(__file__).parent.parent / "data"
 

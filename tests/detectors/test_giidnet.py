@@ -79,7 +79,7 @@ def test_global_attention_is_the_dense_one(spread):
 
 def test_attention_is_safe_where_features_are_zero():
     x = torch.zeros(1, 4, 5, 5, requires_grad=True)
-    y = GlobalAttention()(x) + LocalAttention()(x)
+    y = GlobalAttention()(x) + LocalAttention(4)(x)
     y.sum().backward()
     assert torch.isfinite(y).all() and torch.isfinite(x.grad).all()
 
