@@ -270,10 +270,7 @@ DETECTIONS = ("image", "width", "height", "mean", "max", "flagged_fraction", "ma
 def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Path, raw: bool) -> None:
     """Write a heat map and an overlay of each picture, and detections.csv."""
     files = list(_pictures(paths))
-    weights = weights or Path("runs/quick/retrain") / detector
-    if not weights.exists():
-        raise UserError(f"{weights}: no trained weights there; train some with 'giidnet run', or name them "
-                        "with --weights")
+    weights = _weights(detector, weights)
     from detectors import create_detector
     module = create_detector(detector, weights)
     make_folder(out)
@@ -317,6 +314,57 @@ def detect(paths: tuple[Path, ...], detector: str, weights: Path | None, out: Pa
     if not rows:
         raise UserError(f"none of {len(files)} pictures could be read")
     click.echo(f"{len(rows)} pictures, {len(failed)} skipped: {(out / 'detections.csv').resolve()}")
+
+
+@cli.command()
+@click.option("--detector", "detectors", multiple=True, default=("giidnet",), show_default=True,
+              help="Repeat for several.")
+@click.option("--weights", multiple=True, type=click.Path(path_type=Path),
+              help="Checkpoint or its folder; one for each --detector.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--limit", default=32.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="Largest file in MB.")
+@click.option("--pixels", default=50.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="Largest picture in megapixels.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
+def serve(detectors: tuple[str, ...], weights: tuple[Path, ...], host: str, port: int, limit: float, pixels: float,
+          device: str) -> None:
+    """Show maps of pictures in a web page on this machine."""
+    from importlib.util import find_spec
+    if not all(map(find_spec, ("starlette", "uvicorn", "PIL"))):
+        raise UserError("serve: needs further packages; install them with: pip install \"giidnet[serve]\"")
+    if weights and len(weights) != len(detectors):
+        raise UserError(f"--weights: {len(weights)} for {len(detectors)} detectors; give one for each --detector")
+    places = {name: _weights(name, place) for name, place in zip(detectors, weights or [None] * len(detectors),
+                                                                 strict=True)}
+    import torch
+
+    from detectors.checkpoints import load_detector
+    from detectors.serve import Limits, address, answer, build_app, is_loopback, listen
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device here; use cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    with listen(host, port) as listening:
+        modules = {name: load_detector(place, device, name).module for name, place in places.items()}
+        if not is_loopback(host):
+            click.echo(f"giidnet: {host} can be reached from other machines, and there is no authentication", err=True)
+        click.echo(f"{address(host, listening)} (Ctrl-C ends)")
+        answer(build_app(modules, Limits(limit, pixels), host), listening)
+
+
+def _weights(detector: str, weights: Path | None) -> Path:
+    """The given weights, or those of the `quick` run.
+
+    Raises:
+        UserError: there are none.
+    """
+    weights = weights or Path("runs/quick/retrain") / detector
+    if not weights.exists():
+        raise UserError(f"{weights}: no trained weights there; train some with 'giidnet run', or name them "
+                        "with --weights")
+    return weights
 
 
 def _pictures(paths: tuple[Path, ...]) -> Iterator[Path]:
