@@ -52,11 +52,12 @@ async function ask(path, body, signal) {
 async function analyse(picture) {
   running?.abort();
   const own = running = new AbortController(), started = performance.now();
-  const show = () => find("elapsed").textContent = `${picture.name}: ${Math.round((performance.now() - started) / 1000)} s`;
+  const show = () => { find("elapsed").textContent = `${Math.round((performance.now() - started) / 1000)} s`; };
   show();
   const clock = setInterval(show, 500);
   complain("");
   find("progress").hidden = false;
+  find("working").textContent = `Looking at ${picture.name}`;
   find("result").hidden = true;
   document.body.classList.add("busy");
   document.body.classList.remove("shown");
@@ -92,7 +93,7 @@ function load(map, bitmap, width, height) {
     find("stage").append(canvas);
     canvases[name] = canvas.transferControlToOffscreen();
   }
-  find("stage").style.setProperty("--ratio", width / height);
+  find("result").style.setProperty("--ratio", width / height);
   find("name").textContent = `${file.name}, ${width}×${height}, ${find("detector").value}`;
   worker.postMessage({ job: ++job, task: "load", map, bitmap, canvases, colours: settings.colours,
                        threshold: threshold() }, [map, bitmap, ...Object.values(canvases)]);
