@@ -5,10 +5,11 @@ import io
 import ipaddress
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import cv2
@@ -91,7 +92,7 @@ def build_app(modules: Mapping[str, nn.Module], limits: Limits, host: str) -> St
     with the picture as the detector sees it, as PNG. One picture is worked on at a time. On a loopback `host`,
     requests by any other name are refused: a foreign site could have its own name resolved to this machine.
     """
-    turn = asyncio.Lock()
+    turn, ending = asyncio.Lock(), threading.Event()
 
     async def settings(request: Request) -> Response:
         colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
@@ -104,7 +105,7 @@ def build_app(modules: Mapping[str, nn.Module], limits: Limits, host: str) -> St
             raise HTTPException(404, f"No such detector; known are {', '.join(modules)}.")
         data = await read_body(request, limits)
         async with turn:
-            found = await run_while_wanted(request, lambda stop: map_bytes(module, data, limits, stop))
+            found = await run_while_wanted(request, ending, lambda wanted: map_bytes(module, data, limits, wanted))
         return Response(found, media_type="application/octet-stream")
 
     async def show_picture(request: Request) -> Response:
@@ -115,12 +116,14 @@ def build_app(modules: Mapping[str, nn.Module], limits: Limits, host: str) -> St
         return Response(shown[1].tobytes(), media_type="image/png")
 
     hosts = ["127.0.0.1", "localhost", "[::1]", host] if is_loopback(host) else ["*"]
-    return Starlette(
+    app = Starlette(
         routes=[Route("/settings", settings), Route("/map", make_map, methods=["POST"]),
                 Route("/picture", show_picture, methods=["POST"]),
                 Mount("/", StaticFiles(directory=Path(__file__).parent / "page", html=True))],
         middleware=[Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
         exception_handlers={UserError: _tell, StoppedError: _tell})
+    app.state.ending = ending
+    return app
 
 
 async def _tell(request: Request, error: Exception) -> Response:
@@ -160,41 +163,43 @@ def decode_within(data: bytes, limits: Limits) -> np.ndarray:
     return decode_photo(data, "This file")
 
 
-def map_bytes(module: nn.Module, data: bytes, limits: Limits, stop: threading.Event) -> bytes:
+def map_bytes(module: nn.Module, data: bytes, limits: Limits, wanted: Callable[[], bool]) -> bytes:
     """The map of a picture's file as `.npy`, float32 H×W.
 
     Raises:
-        StoppedError: `stop` was set; looked at whenever the network starts on a tile.
+        StoppedError: it is not `wanted` any more, which each layer asks before it starts.
         UserError, HTTPException: as `decode_within`.
     """
     def check(*_: object) -> None:
-        if stop.is_set():
-            raise StoppedError("Nobody waits for this map any more.")
+        if not wanted():
+            raise StoppedError("The server stopped working on this picture.")
 
-    hook = module.register_forward_pre_hook(check)
+    hooks = [layer.register_forward_pre_hook(check) for layer in module.modules()]
     try:
         probability = predict_map(module, decode_within(data, limits), TILE)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     buffer = io.BytesIO()
     np.save(buffer, probability)
     return buffer.getvalue()
 
 
-async def run_while_wanted(request: Request, work: Callable[[threading.Event], Result]) -> Result:
-    """Runs `work` in a thread and sets its event once the client has gone or the server stops."""
-    stop = threading.Event()
+async def run_while_wanted(request: Request, ending: threading.Event,
+                           work: Callable[[Callable[[], bool]], Result]) -> Result:
+    """Runs `work` in a thread; what it is given says whether the client is still there and the server not `ending`."""
+    gone = threading.Event()
 
-    async def watch(receive: Callable[[], Awaitable[Message]]) -> None:
-        while (await receive())["type"] != "http.disconnect":
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
             pass
-        stop.set()
+        gone.set()
 
-    watcher = asyncio.create_task(watch(request.receive))
+    watcher = asyncio.create_task(watch())
     try:
-        return await asyncio.to_thread(work, stop)
+        return await asyncio.to_thread(work, lambda: not (gone.is_set() or ending.is_set()))
     finally:
-        stop.set()
+        gone.set()
         watcher.cancel()
 
 
@@ -224,9 +229,17 @@ def address(host: str, listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
 
 
+class Server(uvicorn.Server):
+    """Tells the work at hand to stop at Ctrl-C, for which uvicorn would wait."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.ending.set()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
+
+
 def answer(app: Starlette, listening: socket.socket) -> None:
-    """Answers requests until Ctrl-C; then waits for the tile at work at most."""
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, limit_concurrency=16,
+    """Answers requests until Ctrl-C."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10, limit_concurrency=16,
                             server_header=False)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])

@@ -76,6 +76,7 @@ def client(module=None, limits=DEFAULT, host="127.0.0.1", name="127.0.0.1:8765")
 
 def asked(receive):
     async def respond():
+        await asyncio.sleep(0)
         return receive()
     return Request({"type": "http"}, respond)
 
@@ -122,7 +123,7 @@ def test_a_body_without_an_end_is_cut_off():
 
 def test_other_names_and_other_sites_are_refused():
     assert client().get("/").status_code == client(name="localhost:8765").get("/").status_code == 200
-    assert client(host="::1", name="[::1]:8765").get("/").status_code == 200
+    assert client(host="::1").get("/", headers={"Host": "[::1]:8765"}).status_code == 200
     assert client(name="evil.example").get("/").status_code == 400
     assert client(host="0.0.0.0", name="machine.example").get("/").status_code == 200
     for origin, status in (("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:8765", 200)):
@@ -152,12 +153,18 @@ def test_one_picture_at_a_time():
 
 
 def test_work_stops_when_nobody_waits():
-    gone = asked(lambda: {"type": "http.disconnect"})
-    assert asyncio.run(run_while_wanted(gone, lambda stop: stop.wait(20)))
-    stop, module = threading.Event(), Brightness()
-    stop.set()
+    def until_unwanted(wanted):
+        while wanted():
+            time.sleep(0.01)
+        return "stopped"
+
+    gone, going, module = threading.Event(), threading.Event(), Brightness()
+    going.set()
+    for kind, ending in (("http.disconnect", gone), ("http.request", going)):
+        request = asked(lambda kind=kind: {"type": kind})
+        assert asyncio.run(asyncio.wait_for(run_while_wanted(request, ending, until_unwanted), 20)) == "stopped"
     with pytest.raises(StoppedError):
-        map_bytes(module, encoded(photo()), Limits(), stop)
+        map_bytes(module, encoded(photo()), DEFAULT, lambda: False)
     assert module.most == 0 and not module._forward_pre_hooks
 
 
@@ -241,14 +248,15 @@ def page(browser, url):
     assert not wrong
 
 
-def drop(page, name, data):
-    """A drop event as the browser makes it, with one file."""
-    files = page.evaluate_handle("""([name, data]) => {
-        const moved = new DataTransfer();
-        moved.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
-        return moved;
-    }""", [name, base64.b64encode(data).decode()])
-    page.dispatch_event("#drop", "drop", {"dataTransfer": files})
+def hand_over(page, how, name, data):
+    """A "drop" or "paste" event as the browser makes it, with one file."""
+    page.evaluate("""([how, name, data]) => {
+        const given = new DataTransfer();
+        given.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
+        const options = { bubbles: true, cancelable: true, dataTransfer: given, clipboardData: given };
+        const event = how === "drop" ? new DragEvent(how, options) : new ClipboardEvent(how, options);
+        document.getElementById("drop").dispatchEvent(event);
+    }""", [how, name, base64.b64encode(data).decode()])
 
 
 def save(page, label):
@@ -266,7 +274,7 @@ def test_a_dropped_picture_is_shown_flagged_and_saved(page, weights):
     image = photo(150, 301)  # two tiles
     expected = predict_map(load_detector(weights).module, image, TILE)
     middle = round(float(np.median(expected)), 2)
-    drop(page, "my.photo.png", encoded(image))
+    hand_over(page, "drop", "my.photo.png", encoded(image))
     assert shares(page) == pytest.approx((expected >= 0.5).mean(), abs=1e-3)
 
     page.get_by_label("Threshold").fill(str(middle))
@@ -299,7 +307,7 @@ def test_the_shown_outline_follows_the_slider_and_the_views_differ(page):
         shown = cv2.imdecode(np.frombuffer(page.locator("#stage").screenshot(), np.uint8), cv2.IMREAD_COLOR)
         return (np.abs(shown.astype(int) - (255, 255, 0)).max(2) < 30).mean()
 
-    drop(page, "photo.png", encoded(photo()))
+    hand_over(page, "drop", "photo.png", encoded(photo()))
     shares(page)
     page.get_by_label("Threshold").fill("0")  # all is flagged: a frame
     found = {}
@@ -317,14 +325,24 @@ def test_the_shown_outline_follows_the_slider_and_the_views_differ(page):
 
 def test_what_cannot_be_shown_is_said_and_a_picture_may_follow(page):
     error = page.get_by_role("alert")
-    drop(page, "notes.txt", b"no picture")
+    hand_over(page, "drop", "notes.txt", b"no picture")
     error.get_by_text("not a PNG, JPEG, BMP, TIFF or WebP picture").wait_for()
-    drop(page, "large.png", bytes(1_000_001))
+    hand_over(page, "drop", "large.png", bytes(1_000_001))
     error.get_by_text("larger than 1 MB").wait_for()
     page.route("**/map*", lambda route: route.abort())
-    drop(page, "photo.png", encoded(photo()))
+    hand_over(page, "drop", "photo.png", encoded(photo()))
     error.get_by_text("The server does not answer").wait_for()
     page.unroute("**/map*")
+    page.route("**/map*", lambda route: None)  # an answer that does not come
+    hand_over(page, "drop", "photo.png", encoded(photo()))
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#progress").wait_for(state="hidden")
+    assert error.is_hidden() and page.locator("#result").is_hidden()
+    page.unroute("**/map*")
+
+    hand_over(page, "paste", "pasted.png", encoded(photo()))
+    shares(page)
+    assert "pasted.png" in page.locator("#name").inner_text()
     page.locator("#file").set_input_files([{"name": "scan.tiff", "mimeType": "image/tiff",
                                             "buffer": encoded(photo(), ".tiff")}])
     shares(page)
