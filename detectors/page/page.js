@@ -51,7 +51,9 @@ async function ask(path, body, signal) {
 
 async function analyse(picture) {
   running?.abort();
-  const own = running = new AbortController(), started = performance.now();
+  const own = running = new AbortController(), started = performance.now(), detector = find("detector").value;
+  file = picture;
+  job++;  // what the worker still has to say of the last picture is passed over
   const show = () => { find("elapsed").textContent = `${Math.round((performance.now() - started) / 1000)} s`; };
   show();
   const clock = setInterval(show, 500);
@@ -63,14 +65,13 @@ async function analyse(picture) {
   document.body.classList.remove("shown");
   try {
     if (picture.size > settings.megabytes * 1e6) throw new Error(`This file: larger than ${settings.megabytes} MB.`);
-    const map = await (await ask(`map?detector=${find("detector").value}`, picture, own.signal)).arrayBuffer();
+    const map = await (await ask(`map?detector=${detector}`, picture, own.signal)).arrayBuffer();
     const [height, width] = new TextDecoder().decode(map.slice(10, 128)).match(/\d+, \d+/)[0].split(", ").map(Number);
     let bitmap = await createImageBitmap(picture).catch(() => null);
     if (bitmap?.width !== width || bitmap.height !== height)  // TIFF, say: the browser does not know all that OpenCV does
       bitmap = await createImageBitmap(await (await ask("picture", picture, own.signal)).blob());
     if (own.signal.aborted) return;
-    file = picture;
-    load(map, bitmap, width, height);
+    load(map, bitmap, `${file.name}, ${width}×${height}, ${detector}`);
   } catch (error) {
     if (!own.signal.aborted) complain(error.message);
   } finally {
@@ -84,7 +85,7 @@ async function analyse(picture) {
 
 // ── what came back
 
-function load(map, bitmap, width, height) {
+function load(map, bitmap, title) {
   find("stage").replaceChildren();  // a canvas can be handed to the worker once only
   const canvases = {};
   for (const name of ["photo", "heat", "outlines"]) {
@@ -93,9 +94,9 @@ function load(map, bitmap, width, height) {
     find("stage").append(canvas);
     canvases[name] = canvas.transferControlToOffscreen();
   }
-  find("result").style.setProperty("--ratio", width / height);
-  find("name").textContent = `${file.name}, ${width}×${height}, ${find("detector").value}`;
-  worker.postMessage({ job: ++job, task: "load", map, bitmap, canvases, colours: settings.colours,
+  find("result").style.setProperty("--ratio", bitmap.width / bitmap.height);
+  find("name").textContent = title;
+  worker.postMessage({ job, task: "load", map, bitmap, canvases, colours: settings.colours,
                        threshold: threshold() }, [map, bitmap, ...Object.values(canvases)]);
 }
 

@@ -207,12 +207,22 @@ def url(weights):
     (["--weights", "nowhere"], "nowhere: no trained weights there"),
     (["--detector", "giidnet", "--detector", "mantranet", "--weights", "."], "1 for 2 detectors"),
     (["--weights", ".", "--host", "no.such.host.invalid"], "cannot listen there"),
+    (["--weights", ".", "--device", "cuda"], "no CUDA device here"),
 ])
-def test_mistakes_end_in_one_line(arguments, expected, capsys):
+def test_mistakes_end_in_one_line(arguments, expected, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as error:
         main(["serve", *arguments])
     text = capsys.readouterr().err
     assert error.value.code == 2 and expected in text and text.count("\n") == 1
+
+
+def test_an_address_that_others_reach_is_warned_of(weights, capsys, monkeypatch):
+    monkeypatch.setattr("detectors.serve.answer", lambda app, listening: None)
+    for host, warned in (("127.0.0.1", False), ("0.0.0.0", True)):
+        main(["serve", "--port", "0", "--weights", str(weights), "--host", host])
+        told = capsys.readouterr()
+        assert f"http://{host}:" in told.out and ("no authentication" in told.err) == warned
 
 
 def test_without_its_packages_the_command_says_what_to_install(monkeypatch, capsys):
