@@ -361,6 +361,31 @@ def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Pa
     click.echo(f"{count} pictures, {len(errors)} skipped: {(out / 'detections.csv').resolve()}")
 
 
+@cli.command()
+@weights_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--limit", default=32.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="Largest file in MB.")
+@click.option("--pixels", default=50.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="Largest picture in megapixels.")
+@device_option
+def serve(detectors: tuple[str, ...], weights: tuple[Path, ...], host: str, port: int, limit: float, pixels: float,
+          device: str) -> None:
+    """Show maps of pictures in a web page on this machine."""
+    from importlib.util import find_spec
+    if not all(map(find_spec, ("starlette", "uvicorn", "PIL"))):
+        raise UserError("serve: needs further packages; install them with: pip install \"giidnet[serve]\"")
+    checkpoints = _checkpoints(detectors, weights)
+    from detectors.serve import Limits, address, answer, build_app, is_loopback, listen
+    with listen(host, port) as listening:
+        networks = _networks(checkpoints, device)
+        if not is_loopback(host):
+            click.echo(f"giidnet: {host} can be reached from other machines, and there is no authentication", err=True)
+        click.echo(f"{address(host, listening)} (Ctrl-C ends)")
+        answer(build_app(networks, Limits(limit, pixels), host), listening)
+
+
 @cli.group("weights")
 def weights_group() -> None:
     """Checkpoints of others."""
