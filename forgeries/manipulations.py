@@ -105,8 +105,8 @@ def _box_blur(patch: np.ndarray, strength: float, generator: np.random.Generator
 
 def _motion_blur(patch: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
     """Along rows or columns, by chance."""
-    lines = _line(_between(1.5, 15, strength)), np.ones(1)
-    return _to_uint8(cv2.sepFilter2D(patch.astype(np.float32), -1, *lines[::int(generator.choice([1, -1]))]))
+    line = _line(_between(1.5, 15, strength))[:, None]
+    return _to_uint8(cv2.filter2D(patch.astype(np.float32), -1, line if generator.random() < 0.5 else line.T))
 
 
 def _median(channel: np.ndarray, strength: float) -> np.ndarray:
