@@ -1,7 +1,7 @@
 """What may have been done to a whole patch: seven families of manipulation, each of several kinds and strengths.
 
 The families are those by whose classification ManTraNet's trace extractor is trained (Wu, AbdAlmageed & Natarajan,
-CVPR 2019, section 3). The authors' 385 classes are not published one by one: kinds and ranges are this project's.
+CVPR 2019, section 3); their kinds and ranges of strength are this project's.
 """
 
 from collections import Counter
