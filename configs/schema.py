@@ -159,6 +159,22 @@ class Search(Section):
     """Measure each candidate's latency. Off by default: a measured time differs from run to run."""
 
 
+class Pretrain(Section):
+    """How ManTraNet's trace extractor is trained to classify manipulations before ManTraNet is trained."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """0 trains ManTraNet from scratch."""
+    steps: Count = 500
+    """Steps of an epoch; validation after each."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    classes: Annotated[int, Field(ge=2, le=393)] = 385
+    """Manipulations told apart, the pristine patch among them: seven families, each of several kinds and strengths."""
+    patch: Annotated[int, Field(ge=32)] = 64
+    """Side of the patches."""
+    validation_patches: Count = 1000
+
+
 class Retrain(Section):
     """How detectors are trained, all at the same budget."""
 
@@ -177,6 +193,7 @@ class Retrain(Section):
     focal_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the focal term beside binary cross-entropy."""
     validation_images: Count = 200
+    pretrain: Pretrain = Pretrain()
 
 
 class Benchmark(Section):

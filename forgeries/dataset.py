@@ -66,11 +66,7 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     """
     generator = stream(seed, stream_name, epoch, index)
     photo = photos[index % len(photos) if balanced else int(generator.integers(len(photos)))]
-    original = _crop(_decoded(photo.path), recipe, generator)
-    if flip:
-        for axis in (0, 1):
-            original = np.flip(original, axis) if generator.random() < 0.5 else original
-    original = np.ascontiguousarray(original)
+    original = draw_square(photo, recipe.image_size, recipe.shrink, generator, flip)
     mask_kind = str(generator.choice(recipe.masks))
     mask = draw_mask(mask_kind, recipe.image_size, recipe.image_size, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
@@ -85,30 +81,43 @@ def _decoded(path: Path) -> np.ndarray:
     return read_photo(path)
 
 
-def _crop(photo: np.ndarray, recipe: Recipe, generator: np.random.Generator) -> np.ndarray:
-    """A random square of the photograph, shrunk by area interpolation to the recipe's size."""
-    factor = generator.uniform(*recipe.shrink) if recipe.shrink else 1.0
-    side = min(round(recipe.image_size / factor), *photo.shape[:2])
-    top, left = (int(generator.integers(length - side + 1)) for length in photo.shape[:2])
-    window = photo[top:top + side, left:left + side]
-    return cv2.resize(window, (recipe.image_size,) * 2, interpolation=cv2.INTER_AREA)
+def draw_square(photo: Photo, size: int, shrink: tuple[float, float] | None, generator: np.random.Generator,
+                flip: bool = True) -> np.ndarray:
+    """A random square of the photograph, shrunk by area interpolation to `size`; with `flip`, mirrored by chance.
 
-
-class ForgeryDataset(Dataset[tuple[Tensor, Tensor]]):
-    """`epochs` × `length` forgeries; item i is (epoch, index) = divmod(i, length) of the stream.
-
-    Items are (image float32 3×H×W in [0, 1], mask float32 1×H×W of 0 and 1).
+    Returns RGB uint8 size×size×3. `shrink` is the range of the factor; None keeps the photograph's own scale.
     """
+    pixels = _decoded(photo.path)
+    factor = generator.uniform(*shrink) if shrink else 1.0
+    side = min(round(size / factor), *pixels.shape[:2])
+    top, left = (int(generator.integers(length - side + 1)) for length in pixels.shape[:2])
+    square = cv2.resize(pixels[top:top + side, left:left + side], (size, size), interpolation=cv2.INTER_AREA)
+    if flip:
+        for axis in (0, 1):
+            square = np.flip(square, axis) if generator.random() < 0.5 else square
+    return np.ascontiguousarray(square)
+
+
+class PictureDataset(Dataset[tuple[Tensor, Tensor]]):
+    """`epochs` × `length` items from `photos`; item i is (epoch, index) = divmod(i, length) of the stream."""
+
+    def __init__(self, photos: Sequence[Photo], seed: int, stream_name: str, length: int, epochs: int) -> None:
+        self.photos, self.seed, self.stream_name = tuple(photos), seed, stream_name
+        self.length, self.epochs = length, epochs
+
+    def __len__(self) -> int:
+        return self.length * self.epochs
+
+
+class ForgeryDataset(PictureDataset):
+    """Items are (image float32 3×H×W in [0, 1], mask float32 1×H×W of 0 and 1)."""
 
     def __init__(self, photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name: str, length: int,
                  epochs: int = 1, method: str | None = None, perturbation: str | None = None,
                  balanced: bool = False, flip: bool = True) -> None:
-        self.photos, self.recipe, self.seed, self.stream_name = tuple(photos), recipe, seed, stream_name
-        self.length, self.epochs = length, epochs
-        self.method, self.perturbation, self.balanced, self.flip = method, perturbation, balanced, flip
-
-    def __len__(self) -> int:
-        return self.length * self.epochs
+        super().__init__(photos, seed, stream_name, length, epochs)
+        self.recipe, self.method, self.perturbation = recipe, method, perturbation
+        self.balanced, self.flip = balanced, flip
 
     def forgery(self, i: int) -> Forgery:
         """Item `i` with all that is known of it."""
@@ -118,8 +127,12 @@ class ForgeryDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         forgery = self.forgery(i)
-        image = torch.from_numpy(forgery.image).permute(2, 0, 1).float() / 255
-        return image, torch.from_numpy(forgery.mask)[None].float()
+        return to_tensor(forgery.image), torch.from_numpy(forgery.mask)[None].float()
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """RGB uint8 H×W×3 to float32 3×H×W in [0, 1]."""
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
 class _InOrder(Sampler[int]):
@@ -135,7 +148,7 @@ class _InOrder(Sampler[int]):
         return len(self.items)
 
 
-def make_loader(dataset: ForgeryDataset, batch_size: int, workers: int, start: int = 0) -> DataLoader:
+def make_loader(dataset: PictureDataset, batch_size: int, workers: int, start: int = 0) -> DataLoader:
     """Batches of the dataset in order, from item `start`; the same for any number of workers."""
     return DataLoader(dataset, batch_size, sampler=_InOrder(start, len(dataset)), num_workers=workers,
                       worker_init_fn=_one_thread, generator=torch.Generator())

@@ -12,7 +12,9 @@ from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
 from detectors import create_detector
 from detectors.checkpoints import save_detector
+from detectors.mantranet import ManTraNet
 from forgeries.photos import Photo, PhotoSet
+from retrain.pretrain import pretrain
 from retrain.trainer import Trained, train
 from search_space.genotype import (
     PAPER_SPACE,
@@ -42,13 +44,18 @@ def run_retrain(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
             torch.manual_seed(torch_seed(config.seed, "weights", name))
             detector = name.split("-")[0]
             module = create_detector(detector, **options)
+            pretrained = None
+            if config.retrain.pretrain.epochs and isinstance(module, ManTraNet):
+                # A finished pre-training is kept as its checkpoint until the detector is trained.
+                pretrained = pretrain(name, module.traces, config, photos, out / "pretrain", board)
             trained = train(name, module, config, photos, out, board)
             module.load_state_dict(trained.state)
-            save_detector(out, detector, module, options, provenance(config, photos, trained))
-            Checkpointer(out / "checkpoint.pt", 0).remove()
+            save_detector(out, detector, module, options, provenance(config, photos, trained, pretrained))
+            for place in (out, out / "pretrain"):
+                Checkpointer(place / "checkpoint.pt", 0).remove()
 
 
-def provenance(config: RunConfig, photos: PhotoSet, trained: Trained) -> dict[str, Any]:
+def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained: Trained | None) -> dict[str, Any]:
     """What a checkpoint was trained on; the benchmark labels its columns by this."""
 
     def sources(split: tuple[Photo, ...]) -> list[dict[str, str]]:
@@ -61,7 +68,9 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained) -> dict[st
         "photos": {"train": sources(photos.train), "val": sources(photos.val)}, "seed": config.seed,
         "epochs": settings.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size,
-        "best_epoch": trained.epoch, "val_auc": trained.auc, "versions": versions(),
+        "best_epoch": trained.epoch, "val_auc": trained.figures["val_auc"],
+        "pretrain": settings.pretrain.model_dump() | {"best_epoch": pretrained.epoch, **pretrained.figures}
+        if pretrained else None, "versions": versions(),
         "git_revision": git_revision(), "config": config.model_dump(mode="json"),
     }
 

@@ -1,7 +1,7 @@
-"""One training run of one detector: the same code, data and budget for every network."""
+"""One training run of one network: the same code for every task, the same data and budget for every detector."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,27 +16,44 @@ from configs.engine import Checkpointer, check_finite, make_fabric
 from configs.errors import UserError
 from configs.files import write_rows
 from configs.progress import Progress
-from configs.schema import RunConfig
-from forgeries.dataset import ForgeryDataset, Recipe, make_loader
+from configs.schema import Pretrain, Retrain, RunConfig
+from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
 from results.metrics import auc
 from retrain.losses import training_loss
 
-HISTORY = ("epoch", "train_loss", "val_loss", "val_auc", "learning_rate")
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises; then it falls along a cosine to a hundredth."""
 
 CLIP = 1.0
 """Largest norm of a step's gradient."""
 
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained for: items (image, target), a loss of (logits, targets), figures on held-out items.
+
+    `score` names the figure by which the best epoch is told, `section` the part of the configuration `budget` is.
+    """
+
+    section: str
+    budget: Retrain | Pretrain
+    items: PictureDataset
+    held_out: PictureDataset
+    loss: Callable[[Tensor, Tensor], Tensor]
+    validate: Callable[[Any, Batches, torch.device], dict[str, float]]
+    score: str
+
 
 @dataclass(frozen=True)
 class Trained:
-    """State dict of the best epoch by validation AUC, that epoch (from 1), and its AUC."""
+    """State dict of the best epoch by its score, that epoch (from 1), and all figures of its validation."""
 
     state: dict[str, Tensor]
     epoch: int
-    auc: float
+    figures: dict[str, float]
 
 
 def learning_rate(step: int, total: int, peak: float) -> float:
@@ -50,16 +67,36 @@ def learning_rate(step: int, total: int, peak: float) -> float:
 
 def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, folder: Path,
           board: SummaryWriter) -> Trained:
-    """Trains `module` on forgeries of `photos.train`; continues from `folder/checkpoint.pt` if there is one.
+    """Trains `module` to localise forgeries of `photos.train`; the best epoch is that of the highest validation AUC.
 
-    Every detector sees the same pictures in the same order. Writes `folder/history.csv`.
+    Every detector sees the same pictures in the same order.
 
     Raises:
         UserError: the loss is not finite.
     """
-    settings, recipe, fabric = config.retrain, Recipe.of(config), make_fabric(config)
-    total, size = settings.epochs * settings.steps, settings.batch_size
-    optimizer = torch.optim.Adam(module.parameters(), settings.learning_rate)
+    settings, recipe = config.retrain, Recipe.of(config)
+    task = Task(
+        "retrain", settings,
+        ForgeryDataset(photos.train, recipe, config.seed, "train", settings.steps * settings.batch_size,
+                       settings.epochs),
+        ForgeryDataset(photos.val, recipe, config.seed, "validate", settings.validation_images, balanced=True,
+                       flip=False),
+        lambda logits, masks: training_loss(logits, masks, settings.focal_weight),
+        lambda network, batches, device: validate(network, batches, device, settings.focal_weight), "val_auc")
+    return fit(name, module, task, config, folder, board)
+
+
+def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter) -> Trained:
+    """Trains `module`, whose `logits` maps images to logits; continues from `folder/checkpoint.pt` if there is one.
+
+    Writes `folder/history.csv`.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    budget, fabric, score, workers = task.budget, make_fabric(config), task.score, config.forgeries.workers
+    total, size = budget.epochs * budget.steps, budget.batch_size
+    optimizer = torch.optim.Adam(module.parameters(), budget.learning_rate)
     checkpointer = Checkpointer(folder / "checkpoint.pt", config.checkpoint_seconds)
     done, losses, history = 0, [], []
     best: Trained | None = None
@@ -72,51 +109,45 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
     network.mark_forward_method("logits")
 
     def save_state(step: int) -> None:
-        kept = {"state": best.state, "epoch": best.epoch, "auc": best.auc} if best else None
         checkpointer.save({"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                           "losses": losses, "history": history, "best": kept})
+                           "losses": losses, "history": history, "best": vars(best) if best else None})
 
-    dataset = ForgeryDataset(photos.train, recipe, config.seed, "train", settings.steps * size, settings.epochs)
-    validation = list(make_loader(
-        ForgeryDataset(photos.val, recipe, config.seed, "validate", settings.validation_images, balanced=True,
-                       flip=False), size, config.forgeries.workers)) if done < total else []
+    held_out = list(make_loader(task.held_out, size, workers)) if done < total else []
     network.train()
-    with Progress(f"train {name}", total, done) as progress:
-        batches = islice(make_loader(dataset, size, config.forgeries.workers, start=done * size), total - done) \
+    with Progress(f"{task.section} {name}", total, done) as progress:
+        batches = islice(make_loader(task.items, size, workers, start=done * size), total - done) \
             if done < total else ()
-        for step, (images, masks) in enumerate(batches, done):
-            rate = learning_rate(step, total, settings.learning_rate)
+        for step, (images, targets) in enumerate(batches, done):
+            rate = learning_rate(step, total, budget.learning_rate)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = training_loss(network.logits(images.to(fabric.device)), masks.to(fabric.device),
-                                 settings.focal_weight)
+            loss = task.loss(network.logits(images.to(fabric.device)), targets.to(fabric.device))
             optimizer.zero_grad()
             fabric.backward(loss)
             fabric.clip_gradients(network, optimizer, max_norm=CLIP, error_if_nonfinite=False)
             optimizer.step()
-            losses.append(check_finite(loss.item(), step, "retrain.learning_rate"))
-            epoch, position = divmod(step + 1, settings.steps)
+            losses.append(check_finite(loss.item(), step, f"{task.section}.learning_rate"))
+            epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
-                figures = validate(network, validation, fabric.device, settings.focal_weight)
-                if best is None or figures["val_auc"] > best.auc:
+                figures = task.validate(network, held_out, fabric.device)
+                if best is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in module.state_dict().items()},
-                                   epoch, figures["val_auc"])
+                                   epoch, figures)
                 row = {"train_loss": sum(losses) / len(losses), **figures, "learning_rate": rate}
                 history.append({"epoch": str(epoch)} | {key: f"{value:.9g}" for key, value in row.items()})
                 losses.clear()
                 for key, value in row.items():
-                    board.add_scalar(f"retrain/{name}/{key}", value, epoch)
+                    board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
             if checkpointer.due():
                 save_state(step + 1)
-            progress.update(loss=f"{loss.item():.3f}", auc=f"{best.auc:.3f}" if best else "–")
+            progress.update(loss=f"{loss.item():.3f}", best=f"{best.figures[score]:.3f}" if best else "–")
     assert best is not None
     save_state(total)
-    write_rows(folder / "history.csv", HISTORY, history)
+    write_rows(folder / "history.csv", tuple(history[0]), history)
     return best
 
 
-def validate(network: Any, batches: Sequence[tuple[Tensor, Tensor]], device: torch.device,
-             focal_weight: float) -> dict[str, float]:
+def validate(network: Any, batches: Batches, device: torch.device, focal_weight: float) -> dict[str, float]:
     """Loss and mean per-image AUC on `batches`, in eval mode.
 
     Raises:

@@ -88,7 +88,9 @@ def test_the_paper_preset_runs_at_full_width(tmp_path):
     short = ["forgeries.image_size=64", "forgeries.workers=1", "search.epochs=1", "search.steps=2",
              "search.batch_size=2",
              "search.candidates=2", "search.validation_images=2", "search.recalibration_batches=1", "retrain.epochs=1",
-             "retrain.steps=2", "retrain.batch_size=2", "retrain.validation_images=2", "benchmark.images=2",
+             "retrain.steps=2", "retrain.batch_size=2", "retrain.validation_images=2", "retrain.pretrain.epochs=1",
+             "retrain.pretrain.steps=2", "retrain.pretrain.batch_size=2", "retrain.pretrain.validation_patches=4",
+             "benchmark.images=2",
              "benchmark.methods=[TE]", "benchmark.bootstrap=100", "device=cpu"]
     subprocess.run([sys.executable, str(ROOT / "run_search.py"), "--config", "paper", "--out", str(tmp_path / "run"),
                     *short], capture_output=True, check=True)

@@ -95,7 +95,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, call, tmp_path, m
         interrupt(patch, name, call)
         train(tmp_path / "broken", config)
     found = train(tmp_path / "broken", config)
-    assert (found.epoch, found.auc) == (expected.epoch, expected.auc) and equal(found.state, expected.state)
+    assert (found.epoch, found.figures) == (expected.epoch, expected.figures) and equal(found.state, expected.state)
     assert (tmp_path / "broken" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
     last, resumed = (torch.load(path)["module"] for path in (final, tmp_path / "broken" / "checkpoint.pt"))
     assert equal(last, resumed) and not equal(last, Tiny().state_dict())
@@ -110,7 +110,7 @@ def test_the_best_epochs_weights_are_returned_the_first_of_equals(tmp_path, monk
 
     monkeypatch.setattr(trainer, "validate", validate)
     trained = train(tmp_path, configure(epochs=4), module)
-    assert (trained.epoch, trained.auc) == (2, 0.9)
+    assert (trained.epoch, trained.figures["val_auc"]) == (2, 0.9)
     assert equal(trained.state, states[1]) and not equal(states[1], states[3])
     rows = read_rows(tmp_path / "history.csv")
     assert [(row["epoch"], float(row["val_auc"])) for row in rows] == [("1", 0.6), ("2", 0.9), ("3", 0.7), ("4", 0.9)]
