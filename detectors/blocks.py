@@ -3,13 +3,14 @@
 Channel counts are given at width 1 and scaled as the cells' are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_space.cells import STEM_CHANNELS, scaled
+from search_space.operations import conv_norm
 
 NEIGHBOURS = 15
 """Most similar positions that global attention looks at (section III-C)."""
@@ -98,7 +99,7 @@ class Enhancement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×C×⌈H/2⌉×⌈W/2⌉."""
         # Carries through all layers that follow: their convolutions on a CPU need no reordering.
-        return self.convs(self.enhanced(x.contiguous(memory_format=torch.channels_last)))
+        return in_row(self.convs, self.enhanced(x.contiguous(memory_format=torch.channels_last)))
 
 
 class GlobalAttention(nn.Module):
@@ -127,7 +128,7 @@ class GlobalAttention(nn.Module):
             takes_part = (order[1:] < count).to(x.dtype).expand(n, positions, NEIGHBOURS - 1)
             rows = nearest[..., 1:] + positions * torch.arange(n, device=x.device).view(n, 1, 1)
         total = features + weighted_sum(features.reshape(n * positions, channels), rows, takes_part)
-        return (total / count).transpose(1, 2).reshape(x.shape)
+        return (total / count).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def most_similar(units: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -197,7 +198,35 @@ class Decision(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to logits N×1×(reduction·h)×(reduction·w)."""
-        return self.decoder(torch.cat([x, *(attention(x) for attention in self.attention)], 1))
+        x = torch.cat([x, *(attention(x) for attention in self.attention)], 1)
+        *layers, double, last = self.decoder
+        return conv_of_doubled(in_row(layers, x), double, last)
+
+
+def in_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """The layers in a row; a convolution and the norm after it as `conv_norm`, ReLU in place."""
+    conv: nn.Conv2d | None = None
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            conv = layer
+        elif isinstance(layer, nn.BatchNorm2d) and conv is not None:
+            x = conv_norm(x, conv, layer)
+        else:
+            x = x.relu_() if isinstance(layer, nn.ReLU) else layer(x)
+    return x
+
+
+def conv_of_doubled(x: Tensor, double: nn.Module, conv: nn.Conv2d) -> Tensor:
+    """conv(double(x)) for a convolution 3×3 to one channel: nine products of the channels at the lower resolution,
+    doubled, shifted and added. The doubled channels never exist."""
+    taps = F.conv2d(x, conv.weight[0].flatten(1).t()[..., None, None])
+    shifted = F.pad(double(taps), (1, 1, 1, 1))
+    height, width = shifted.shape[2] - 2, shifted.shape[3] - 2
+    total = conv.get_parameter("bias").view(1, 1, 1, 1)
+    for tap in range(9):
+        row, column = divmod(tap, 3)
+        total = total + shifted[:, tap:tap + 1, row:row + height, column:column + width]
+    return total
 
 
 class Double(nn.Module):

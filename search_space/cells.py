@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from search_space.genotype import Genotype, SpaceShape
-from search_space.operations import Separable, build_operation
+from search_space.operations import Separable, build_operation, conv_norm
 
 STEM_CHANNELS = 64
 """Channels at width 1 that the enhancement block gives to the first cell."""
@@ -44,8 +44,8 @@ class Cell(nn.Module):
         """N×inputs×H×W to N×outputs×⌈H/stride⌉×⌈W/stride⌉."""
         y = self.norm(self.conv(x if self.first else x.relu()))
         for slot, norm in zip(self.slots, self.norms, strict=True):
-            y = norm(slot(y.relu()))
-        return y + self.skip(x)
+            y = norm(slot(y.relu_()))
+        return y + (conv_norm(x, *self.skip) if isinstance(self.skip, nn.Sequential) else x)
 
 
 def build_cells(space: SpaceShape, width: float, make_slot: SlotFactory) -> nn.Sequential:

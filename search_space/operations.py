@@ -1,8 +1,22 @@
 """The operations as modules (Wu & Zhou 2021, section III-B): C channels in, C out, any stride."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from search_space.registry import OPERATIONS
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """norm(conv(x)); in evaluation without gradient as the one convolution that it then is."""
+    if norm.training or torch.is_grad_enabled() or norm.running_mean is None or norm.running_var is None:
+        return norm(conv(x))
+    scale = (norm.running_var + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -norm.running_mean * scale if conv.bias is None else (conv.bias - norm.running_mean) * scale
+    shift = shift if norm.bias is None else shift + norm.bias
+    return F.conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), shift, conv.stride, conv.padding, conv.dilation,
+                    conv.groups)
 
 
 class Separable(nn.Module):
@@ -17,7 +31,7 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×inputs×H×W to N×outputs×⌈H/stride⌉×⌈W/stride⌉."""
-        return self.pointwise(self.norm(self.depthwise(x)))
+        return self.pointwise(conv_norm(x, self.depthwise, self.norm))
 
 
 class ReluSeparable(nn.Module):
@@ -31,7 +45,7 @@ class ReluSeparable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W to N×C×⌈H/stride⌉×⌈W/stride⌉."""
-        return self.norm(self.pointwise(self.depthwise(x.relu())))
+        return conv_norm(self.depthwise(x.relu()), self.pointwise, self.norm)
 
 
 class Identity(nn.Module):
