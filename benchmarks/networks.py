@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import plain
 from detectors import create_detector
 from detectors.blocks import GlobalAttention
+from detectors.mantranet import LEAST_ROWS
 
 Compute = Callable[[], Tensor]
 
@@ -76,10 +77,10 @@ def part(name: str, device: str, target: str) -> Work:
         return Work(lambda: plain.traces(module.traces, images), lambda: module.traces(images), target)
     with torch.no_grad():
         features = module.traces(images)
-    # In the network the features are adapted strip by strip, channels last.
-    adapt, compare = module.anomalies.adaptation, module.anomalies.compare
-    return Work(lambda: plain.anomalies(module.anomalies, features),
-                lambda: compare(adapt(features).contiguous(memory_format=torch.channels_last)), target)
+    detector = module.anomalies
+    # Strips of features, as the trace extractor gives them.
+    return Work(lambda: plain.anomalies(detector, features),
+                lambda: detector.compare(detector.adapt(features.split(LEAST_ROWS, 2), images.shape)), target)
 
 
 WORKS: dict[str, Callable[[str], Work]] = {

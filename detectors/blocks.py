@@ -200,6 +200,7 @@ class Decision(nn.Module):
         """N×C×h×w to logits N×1×(reduction·h)×(reduction·w)."""
         x = torch.cat([x, *(attention(x) for attention in self.attention)], 1)
         *layers, double, last = self.decoder
+        assert isinstance(last, nn.Conv2d)
         return conv_of_doubled(in_row(layers, x), double, last)
 
 

@@ -1,6 +1,6 @@
 """ManTraNet (Wu, AbdAlmageed & Natarajan, CVPR 2019), with the recurrent cells of its released weights."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -13,11 +13,14 @@ from search_space.cells import scaled
 TRACE_CHANNELS = (32, 64, 64, 128, 128, 128, 256, 256, 256, 256, 256, 256)
 WINDOWS = (7, 15, 31)
 ADAPTED, HIDDEN = 64, 8
-STRIP_PIXELS = {"cpu": 2**14, "cuda": 2**22}
+STRIP_PIXELS = {"cpu": 2**13, "cuda": 2**22}
 """Pixels of the strips in which traces are extracted: the layers of one fit into a CPU's cache."""
 
-LEAST_ROWS = 32
-"""Rows of the lowest strip; the first loses 16 on its way through the layers."""
+LAG = 4 + len(TRACE_CHANNELS)
+"""Rows by which a strip of traces is shorter than the pixels that it came from: they need the next ones."""
+
+LEAST_ROWS = LAG + 8
+"""Rows of the lowest strip."""
 
 NORM_EPS = 1e-3
 """Of the batch normalisation of adapted features."""
@@ -44,9 +47,7 @@ class ManTraNet(nn.Module):
         x = images * 2 - 1
         if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
             return self.anomalies(self.traces(x))
-        # Of the 256 channels, one strip at a time exists. Windows are averaged faster with channels last on a CPU.
-        adapted = torch.cat([self.anomalies.adaptation(features) for features in self.traces.strips(x)], 2)
-        return self.anomalies.compare(adapted.contiguous(memory_format=torch.channels_last))
+        return self.anomalies.compare(self.anomalies.adapt(self.traces.strips(x), images.shape))
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to the probability N×1×H×W that each pixel was manipulated."""
@@ -111,32 +112,25 @@ class TraceExtractor(nn.Module):
         Nothing is computed twice, and the memory is that of one strip in each layer.
         """
         x = pad_symmetric(x, 2)
-        height, width = x.shape[2:]
-        rows = max(LEAST_ROWS, STRIP_PIXELS.get(x.device.type, 2**22) // (len(x) * width))
-        edges = [*range(0, max(1, height - LEAST_ROWS), rows), height]
-        strips: Strips = ((x[:, :, start:stop], stop == height) for start, stop in pairwise(edges))
-        strips = _relu(_convolve(strips, self.kernels(), None, 0))
-        for layer in self.convs:
-            strips = _convolve(strips, layer.weight, layer.bias, 1) if isinstance(layer, nn.Conv2d) else _relu(strips)
-        return (F.normalize(strip, dim=1) for strip, _ in strips)
-
-
-Strips = Iterator[tuple[Tensor, bool]]
-"""An image in strips of rows, top to bottom; the flag marks the last."""
-
-
-def _relu(strips: Strips) -> Strips:
-    return ((strip.relu_(), last) for strip, last in strips)
-
-
-def _convolve(strips: Strips, weight: Tensor, bias: Tensor | None, pad: int) -> Strips:
-    """Convolution of the image; its borders are replicated by `pad`."""
-    above: Tensor | None = None
-    for strip, last in strips:
-        strip = F.pad(strip, (pad, pad, pad if above is None else 0, pad if last else 0), mode="replicate")
-        strip = strip if above is None else torch.cat([above, strip], 2)
-        above = strip[:, :, strip.shape[2] - weight.shape[2] + 1:].clone()
-        yield F.conv2d(strip, weight, bias), last
+        n, _, height, width = x.shape
+        least = max(LEAST_ROWS, STRIP_PIXELS.get(x.device.type, 2**22) // (n * width))
+        count = max(1, height // least)
+        # The last layer lags LAG rows behind the first, and makes up for it at the end.
+        edges = [0, *(height * number // count + LAG // 2 for number in range(1, count)), height]
+        layers = [(self.kernels(), None, 0), *((layer.weight, layer.bias, 1) for layer in self.convs
+                                               if isinstance(layer, nn.Conv2d))]
+        # Made before all else and kept, so that what comes and goes leaves no holes between them.
+        above = [x.new_empty(n, weight.shape[1], weight.shape[2] - 1, width - 4 * pad) for weight, _, pad in layers]
+        for start, stop in pairwise(edges):
+            strip = x[:, :, start:stop]
+            for number, (weight, bias, pad) in enumerate(layers):
+                if start:
+                    strip = torch.cat([above[number], strip], 2)
+                above[number].copy_(strip[:, :, strip.shape[2] - weight.shape[2] + 1:])
+                strip = F.pad(strip, (pad, pad, 0 if start else pad, pad if stop == height else 0), mode="replicate")
+                strip = F.conv2d(strip, weight, bias)
+                strip = strip.relu_() if number < len(layers) - 1 else strip
+            yield F.normalize(strip, dim=1)
 
 
 class AnomalyDetector(nn.Module):
@@ -154,26 +148,73 @@ class AnomalyDetector(nn.Module):
         """N×C×H×W to logits N×1×H×W."""
         return self.compare(self.adaptation(features))
 
+    def adapt(self, strips: Iterable[Tensor], shape: Sequence[int]) -> Tensor:
+        """Adapted features N×C×H×W of a picture of `shape` N×3×H×W, whose features come in strips of rows.
+
+        Of the features themselves, one strip at a time exists. Without gradient.
+        """
+        adapted: Tensor | None = None
+        row = 0
+        for features in strips:
+            part = self.adaptation(features)
+            if adapted is None:
+                # Channels last: windows are averaged and convolved faster so on a CPU.
+                adapted = torch.empty(len(part), part.shape[1], *shape[2:], dtype=part.dtype, device=part.device,
+                                      memory_format=torch.channels_last)
+            adapted[:, :, row:row + part.shape[2]] = part
+            row += part.shape[2]
+        assert adapted is not None
+        return adapted
+
     def compare(self, adapted: Tensor) -> Tensor:
         """Adapted features N×C×H×W to logits N×1×H×W."""
         # Means and deviations are float32 under mixed precision too: their differences are small.
-        return self.end(self.cell(self.deviations(adapted.float())))
+        steps = self.deviations(adapted.float())
+        del adapted  # the largest thing here, which nothing needs once the deviations are under way
+        return self.end(self.cell(steps))
 
     def deviations(self, x: Tensor) -> Iterator[Tensor]:
         """z-scores N×C×H×W against the means of windows 7, 15, 31 and the whole picture.
 
         Of the features normalised by the statistics of the batch, which with the picture's deviation make one
-        factor a channel.
+        factor a channel. Without gradient, a step is valid until the next is asked for.
         """
-        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        mean = x.mean((2, 3), keepdim=True)
+        x = x - mean
+        strips = (x,) if torch.onnx.is_in_onnx_export() else x.split(_rows(x), 2)
+        squares = [strip.square().sum((2, 3), keepdim=True) for strip in strips]
+        variance = torch.stack(squares).sum(0) / (x.shape[2] * x.shape[3])
         of_batch = (variance + (mean - mean.mean(0)).square()).mean(0)
         scale = (of_batch + NORM_EPS).rsqrt()
         # The gradient of a root at 0, where a channel is constant, is not finite.
         deviation = (variance * scale.square()).clamp(min=1e-12).sqrt()
-        x = (x - mean) * (scale / torch.maximum(deviation, self.least_deviation + 1e-6))
+        factor = scale / torch.maximum(deviation, self.least_deviation + 1e-6)
+        if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+            x = x * factor
+            yield from ((window_mean(x, window) - x).abs() for window in WINDOWS)
+            yield x.abs()
+            return
+        # Half of the time of these steps would go into fresh memory.
+        x *= factor
+        found = torch.empty_like(x)
         for window in WINDOWS:
-            yield (window_mean(x, window) - x).abs()
-        yield x.abs()
+            yield distance(x, window, found)
+        yield x.abs_()
+
+
+def _rows(x: Tensor) -> int:
+    """Rows of a strip of adapted features N×C×H×W that fits into a CPU's cache."""
+    return max(2 * WINDOWS[-1], STRIP_PIXELS.get(x.device.type, 2**22) * 4 // (len(x) * x.shape[3]))
+
+
+def distance(x: Tensor, window: int, out: Tensor) -> Tensor:
+    """|window_mean(x) − x|, N×C×H×W, written to `out`, a strip of rows at a time."""
+    half, rows = window // 2, _rows(x)
+    for start in range(0, x.shape[2], rows):
+        stop, top = min(start + rows, x.shape[2]), max(0, start - half)
+        mean = window_mean(x[:, :, top:stop + half], window, slice(start - top, stop - top))
+        torch.sub(mean, x[:, :, start:stop], out=out[:, :, start:stop]).abs_()
+    return out
 
 
 class ConvLSTM(nn.Module):
@@ -193,7 +234,7 @@ class ConvLSTM(nn.Module):
             of_input, of_hidden = self.gates.weight.split((x.shape[1], self.gates.in_channels - x.shape[1]), 1)
             gates = F.conv2d(x, of_input, self.gates.bias, padding=3)
             if state is not None:
-                gates = gates + F.conv2d(state[0], of_hidden, padding=3)
+                gates += F.conv2d(state[0], of_hidden, padding=3)
             into, forget, candidate, out = gates.chunk(4, 1)
             cell = hard_sigmoid(into) * candidate.tanh()
             if state is not None:
@@ -240,10 +281,10 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     return (0.2 * x + 0.5).clamp(0, 1)
 
 
-def window_mean(x: Tensor, window: int) -> Tensor:
-    """Mean over the window×window square around each position, of what lies inside the picture."""
+def window_mean(x: Tensor, window: int, rows: slice = slice(None)) -> Tensor:
+    """Mean over the window×window square around each position, of what lies inside the picture; of `rows` alone."""
     half = window // 2
-    x = F.avg_pool2d(x, (window, 1), 1, (half, 0), count_include_pad=False)
+    x = F.avg_pool2d(x, (window, 1), 1, (half, 0), count_include_pad=False)[:, :, rows]
     return F.avg_pool2d(x, (1, window), 1, (0, half), count_include_pad=False)
 
 
