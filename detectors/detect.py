@@ -13,7 +13,7 @@ from torch import nn
 from configs.errors import UserError
 from configs.files import write_atomic, write_rows
 from configs.pictures import read_photo
-from configs.progress import track
+from configs.progress import Progress
 from detectors.inference import MINIMUM_SIDE, Findings, default_tile, findings, overlay, predict_map, to_grey
 from detectors.places import unique_stems
 from detectors.sheet import Thumbnail, contact_sheets
@@ -44,14 +44,16 @@ def detect(files: Sequence[Path], detectors: Mapping[str, nn.Module], out: Path,
     thumbnails: list[Thumbnail] = []
     errors: list[str] = []
     saved = time.monotonic()
+    progress = Progress("detect", len(files), unit="picture")
     try:
-        for path in track(files, "detect", len(files), "picture"):
+        for path in files:
             try:
                 image = _read(path)
-                results = [(name, *_look(module, image, options)) for name, module in detectors.items()]
+                results = [(name, *_look(module, image, options, progress)) for name, module in detectors.items()]
             except (UserError, RuntimeError, MemoryError) as error:
                 errors.append(str(error).splitlines()[0] if isinstance(error, UserError) else f"{path}: {error!r}")
                 rows.append({"image": path, "error": errors[-1].removeprefix(f"{path}: ")})
+                progress.update()
                 continue
             overlays = []
             for name, probability, found, seconds in results:
@@ -64,10 +66,12 @@ def detect(files: Sequence[Path], detectors: Mapping[str, nn.Module], out: Path,
             if sheets or several:
                 scores = [found.score for _, _, found, _ in results]
                 thumbnails.append(Thumbnail.of(path.name, image, overlays, scores))
+            progress.update()
             if time.monotonic() - saved >= SECONDS_BETWEEN_SAVES:
                 write_rows(out / "detections.csv", DETECTIONS, rows)
                 saved = time.monotonic()
     finally:
+        progress.close()
         write_rows(out / "detections.csv", DETECTIONS, rows)
     for number, data in enumerate(contact_sheets(thumbnails, list(detectors)), 1):
         write_atomic(out / f"contact_sheet_{number:02}.png", data)
@@ -81,10 +85,13 @@ def _read(path: Path) -> np.ndarray:
     return image
 
 
-def _look(module: nn.Module, image: np.ndarray, options: Options) -> tuple[np.ndarray, Findings, float]:
+def _look(module: nn.Module, image: np.ndarray, options: Options,
+          progress: Progress) -> tuple[np.ndarray, Findings, float]:
     """Map, findings, seconds."""
     started = time.perf_counter()
-    probability = predict_map(module, image, (default_tile(module) if options.tile is None else options.tile) or None)
+    tile = default_tile(module) if options.tile is None else options.tile
+    probability = predict_map(module, image, tile or None,
+                              lambda done, count: progress.update(0, tile=f"{done}/{count}"))
     return probability, findings(probability, options.threshold), time.perf_counter() - started
 
 

@@ -1,6 +1,8 @@
 """One picture in, one map out, and how a person sees it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -27,23 +29,26 @@ def default_tile(module: nn.Module) -> int:
     return min(LARGEST_TILE, TILE_POSITIONS * getattr(module, "reduction", LARGEST_TILE))
 
 
-def predict_map(module: nn.Module, image: np.ndarray, tile: int | None = None) -> np.ndarray:
+def predict_map(module: nn.Module, image: np.ndarray, tile: int | None = None,
+                on_tile: Callable[[int, int], None] | None = None) -> np.ndarray:
     """Probability map float32 H×W in [0, 1] of an RGB uint8 H×W×3 picture with sides of at least 16.
 
     With `tile`, pictures of more than tile² pixels are cut into tiles of at most that side, which overlap and are
     blended. What a network takes from the whole picture (global attention, ManTraNet's deviations) it then takes
-    from a tile alone: docs/detect.md says what that changes.
+    from a tile alone: docs/detect.md says what that changes. `on_tile` is told how many of how many tiles are done.
     """
     height, width = image.shape[:2]
     if tile is None or height * width <= tile**2:
         return _predict(module, image)
     total, weights = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     overlap = overlap_of(tile)
-    for top, bottom in tile_edges(height, tile):
-        for left, right in tile_edges(width, tile):
-            weight = np.outer(_ramp(top, bottom, height, overlap), _ramp(left, right, width, overlap))
-            total[top:bottom, left:right] += weight * _predict(module, image[top:bottom, left:right])
-            weights[top:bottom, left:right] += weight
+    tiles = list(product(tile_edges(height, tile), tile_edges(width, tile)))
+    for number, ((top, bottom), (left, right)) in enumerate(tiles, 1):
+        weight = np.outer(_ramp(top, bottom, height, overlap), _ramp(left, right, width, overlap))
+        total[top:bottom, left:right] += weight * _predict(module, image[top:bottom, left:right])
+        weights[top:bottom, left:right] += weight
+        if on_tile:
+            on_tile(number, len(tiles))
     np.divide(total, weights, out=total)
     return np.clip(total, 0, 1, out=total)
 

@@ -5,6 +5,7 @@ TRAINEES = {
     "giidnet-random": "GIID-Net with a genotype drawn at random from the same space",
     "giidnet-released": "GIID-Net with the released genotype, where the space is the paper's",
     "mantranet": "ManTraNet",
+    "mantranet-gru": "ManTraNet with ConvGRU",
 }
 """What `retrain.detectors` may name."""
 

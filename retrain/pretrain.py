@@ -44,7 +44,7 @@ class Classifier(nn.Module):
 
 def pretrain(name: str, traces: TraceExtractor, config: RunConfig, photos: PhotoSet, folder: Path,
              board: SummaryWriter) -> Trained:
-    """Trains `traces`, in place and from scratch, to classify manipulations; leaves it with the best epoch's weights.
+    """Trains `traces`, in place, to classify manipulations; leaves it with the best epoch's weights.
 
     Continues from `folder/checkpoint.pt`, where finished work is kept too; writes `folder/history.csv`.
 
@@ -60,20 +60,10 @@ def pretrain(name: str, traces: TraceExtractor, config: RunConfig, photos: Photo
         PatchDataset(photos.val, classes, settings.patch, shrink, config.seed, "pretrain-validate",
                      settings.validation_patches, balanced=True),
         F.cross_entropy, partial(validate, classes), "val_accuracy")
-    classifier = Classifier(traces.apply(_start), len(classes))
+    classifier = Classifier(traces, len(classes))
     trained = fit(name, classifier, task, config, folder, board)
     classifier.load_state_dict(trained.state)
     return trained
-
-
-def _start(layer: nn.Module) -> None:
-    """Weights that keep the variance, without biases (He et al. 2015).
-
-    Under PyTorch's own, biases outweigh what twelve layers leave of the patch, and all features start out the same.
-    """
-    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
 
 
 def validate(classes: Sequence[Manipulation], network: Any, batches: Batches,

@@ -42,7 +42,7 @@ def run_retrain(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
             if name in genotypes:
                 options["genotype"] = genotype_dict(genotypes[name])
             torch.manual_seed(torch_seed(config.seed, "weights", name))
-            detector = name.split("-")[0]
+            detector = "giidnet" if name.startswith("giidnet") else name
             module = create_detector(detector, **options)
             pretrained = None
             if config.retrain.pretrain.epochs and isinstance(module, ManTraNet):

@@ -1,6 +1,8 @@
 """Pictures in, maps out: formats, folders, faults, several detectors."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,8 @@ from PIL import Image
 from torch import nn
 
 from configs.errors import UserError
+from detectors import create_detector
+from detectors.checkpoints import save_detector
 from detectors.detect import Options, detect
 from detectors.places import find_pictures, unique_stems
 from detectors.sheet import PAGE, Thumbnail, contact_sheets
@@ -211,3 +215,17 @@ def test_contact_sheets_show_the_most_suspicious_first():
     first, values = pages[0], [number * 9 for number in range(1, PAGE + 1)]
     middle = {value: np.argwhere((np.abs(first.astype(int) - value) <= 1).all(2)).mean(0) for value in values[-3:]}
     assert middle[values[-1]][1] < middle[values[-2]][1] < middle[values[-3]][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["giidnet", "mantranet"])
+def test_a_picture_of_48_megapixels_takes_less_than_4_gigabytes(tmp_path, name):
+    coarse = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "large.jpg"), cv2.resize(coarse, (8000, 6000), interpolation=cv2.INTER_CUBIC))
+    save_detector(tmp_path / name, name, create_detector(name, width=0.25), {"width": 0.25}, {})
+    code = ("import resource, sys, giidnet\ngiidnet.main(sys.argv[1:])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-c", code, "detect", tmp_path / "large.jpg", "--weights", tmp_path / name,
+                           "--out", tmp_path / "out", "--raw"], capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) * 1024 < 4e9
+    assert np.load(tmp_path / "out" / "large_map.npy", mmap_mode="r").shape == (6000, 8000)

@@ -51,7 +51,9 @@ def trained(tmp_path_factory):
 def test_trainees_have_their_genotype_and_width(trained):
     folder, _ = trained
     # The released genotype is none of this space.
-    assert {path.name for path in (folder / "retrain").iterdir()} == {"giidnet", "giidnet-random", "mantranet"}
+    assert {path.name for path in (folder / "retrain").iterdir()} == {
+        "giidnet", "giidnet-random", "mantranet", "mantranet-gru"}
+    assert load_detector(folder / "retrain" / "mantranet-gru").name == "mantranet-gru"
     ours, random, other = (load_detector(folder / "retrain" / name)
                            for name in ("giidnet", "giidnet-random", "mantranet"))
     assert str(genotype_from_dict(ours.options["genotype"])) == FOUND
