@@ -18,7 +18,7 @@ NEIGHBOURS = 15
 SIMILAR = 0.5
 """Cosine similarity from which a neighbour takes part."""
 
-SIMILARITIES = 2**24
+SIMILARITIES = {"cpu": 2**24, "cuda": 2**28}
 """Similarities held at a time: bounds the memory of global attention."""
 
 LOCAL_KERNEL = (
@@ -118,7 +118,7 @@ class GlobalAttention(nn.Module):
         """N×C×h×w to N×C×h×w. Memory grows with h·w, not with its square."""
         n, channels, height, width = x.shape
         positions = height * width
-        features = x.flatten(2).transpose(1, 2)
+        features = x.flatten(2).transpose(1, 2).contiguous()
         with torch.no_grad():
             similarity, nearest = most_similar(F.normalize(features.detach(), dim=2, eps=1e-6), NEIGHBOURS)
             similarity = similarity.mean((0, 1) if self.batch_mean else 1, keepdim=True)[:, 0]
@@ -141,7 +141,7 @@ def most_similar(units: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if torch.onnx.is_in_onnx_export():  # One block, whose size may vary, and a constant count.
         found = F.pad(units @ units.transpose(1, 2), (0, count), value=-1.).topk(count, 2)
         return found.values, torch.where(found.indices < positions, found.indices, 0)
-    block = max(1, SIMILARITIES // (n * positions))
+    block = max(1, SIMILARITIES.get(units.device.type, 2**24) // (n * positions))
     parts = [(units[:, start:start + block] @ units.transpose(1, 2)).topk(min(count, positions), 2)
              for start in range(0, positions, block)]
     missing = (0, max(0, count - positions))

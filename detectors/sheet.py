@@ -56,7 +56,7 @@ def _page(thumbnails: Sequence[Thumbnail], detectors: Sequence[str]) -> bytes:
         for column, (data, title) in enumerate(zip(thumbnail.packed, titles, strict=True)):
             ax = axes[row, group * wide + column]
             ax.imshow(_unpack(data))
-            ax.set_title(title, fontsize=8, pad=3)
+            ax.set_title(title, fontsize=8, pad=3, fontweight="normal" if column else "bold")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from configs.errors import UserError
 from detectors import create_detector, list_detectors
-from detectors.blocks import BayarConv, GlobalAttention, LocalAttention, median3
+from detectors.blocks import SIMILARITIES, BayarConv, GlobalAttention, LocalAttention, median3
 from detectors.giidnet import GIIDNet
 from search_space.genotype import SpaceShape, genotype_dict, random_genotype
 
@@ -94,7 +94,7 @@ def test_global_attention_is_the_same_in_blocks_and_without_gradient(monkeypatch
     torch.manual_seed(2)
     x = torch.randn(1, 8, 1, 1) + 0.3 * torch.randn(2, 8, 9, 11)
     whole = GlobalAttention()(x)
-    monkeypatch.setattr("detectors.blocks.SIMILARITIES", 1000)
+    monkeypatch.setitem(SIMILARITIES, "cpu", 1000)
     with torch.no_grad():
         assert torch.allclose(GlobalAttention()(x), whole, atol=1e-6)
 
