@@ -358,7 +358,7 @@ def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Pa
         click.echo(f"skipped {line}", err=True)
     if not count:
         raise UserError(f"none of {len(files)} pictures could be read")
-    click.echo(f"{count} pictures, {len(errors)} skipped: {(out / 'detections.csv').resolve()}")
+    click.echo(f"{count} picture{'s' * (count != 1)}, {len(errors)} skipped: {(out / 'detections.csv').resolve()}")
 
 
 @cli.command()
@@ -375,7 +375,7 @@ def serve(detectors: tuple[str, ...], weights: tuple[Path, ...], host: str, port
     """Show maps of pictures in a web page on this machine."""
     from importlib.util import find_spec
     if not all(map(find_spec, ("starlette", "uvicorn", "PIL"))):
-        raise UserError("serve: needs further packages; install them with: pip install \"giidnet[serve]\"")
+        raise UserError("serve: needs further packages; install them with: pip install -e \".[serve]\"")
     checkpoints = _checkpoints(detectors, weights)
     from detectors.serve import Limits, address, answer, build_app, is_loopback, listen
     with listen(host, port) as listening:

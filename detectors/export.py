@@ -18,8 +18,6 @@ SIZES = ((64, 64), (96, 160), (75, 101))
 
 TOLERANCE = 1e-4
 OPSET = 17
-LEAST_SIDE = 32
-"""Smallest side of a picture for an exported network: below, there are fewer positions than a constant graph ranks."""
 
 
 def export_onnx(module: nn.Module, path: Path) -> Iterator[tuple[int, int, float]]:
@@ -35,7 +33,7 @@ def export_onnx(module: nn.Module, path: Path) -> Iterator[tuple[int, int, float
         import onnx  # noqa: F401 - torch's exporter needs it
         import onnxruntime
     except ImportError as error:
-        raise UserError(f'{error.name} is not installed; pip install "giidnet[onnx]"') from None
+        raise UserError(f'{error.name} is not installed; pip install -e ".[onnx]"') from None
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Of the tracer, on sizes that it takes as constants: the comparison below is on other sizes.

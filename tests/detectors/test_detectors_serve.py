@@ -228,7 +228,7 @@ def test_without_its_packages_the_command_says_what_to_install(monkeypatch, caps
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(SystemExit) as error:
         main(["serve"])
-    assert error.value.code == 2 and 'pip install "giidnet[serve]"' in capsys.readouterr().err
+    assert error.value.code == 2 and 'pip install -e ".[serve]"' in capsys.readouterr().err
 
 
 # ── the browser
