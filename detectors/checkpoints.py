@@ -54,7 +54,7 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu", expected
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    description = _description(path)
+    description = read_description(path)
     if description is None:
         if expected not in PUBLISHED:
             raise UserError(f"{path}: not a checkpoint of this project; a published one is read with "
@@ -86,8 +86,12 @@ def import_published(path: Path, name: str, device: str | torch.device = "cpu",
     return LoadedDetector(name, module.to(device).eval(), {}, provenance)
 
 
-def _description(path: Path) -> dict[str, Any] | None:
-    """What `save_detector` wrote into the header; None where another wrote the file."""
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Name, options, parameters and provenance, from the header that `save_detector` wrote; None in another's file.
+
+    Raises:
+        UserError: a damaged safetensors file.
+    """
     if path.suffix != ".safetensors":
         return None
     try:
@@ -96,9 +100,3 @@ def _description(path: Path) -> dict[str, Any] | None:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a safetensors checkpoint ({error})") from None
     return None if header is None else json.loads(header)
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """Name, options, parameters and provenance, from the header of a `model.safetensors` that `save_detector` wrote."""
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["giidnet"])

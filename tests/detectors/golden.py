@@ -1,8 +1,25 @@
 """The deterministic weights under which the published networks gave the golden vectors of tests/data."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
+
+from detectors import create_detector
+from detectors.published import translate
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def published_network(name: str) -> tuple[nn.Module, Mapping[str, np.ndarray]]:
+    """Network `name` in eval mode with the golden weights, and its golden vectors."""
+    file, network = name.replace("-", "_"), create_detector(name).eval()
+    state = golden_state(json.loads((DATA / f"{file}_state_dict.json").read_text()))
+    network.load_state_dict(translate(name, network, state, "golden"))
+    return network, np.load(DATA / f"{file}.npz")
 
 
 def golden_state(table: Mapping[str, list]) -> dict[str, torch.Tensor]:

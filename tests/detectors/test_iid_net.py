@@ -1,26 +1,16 @@
 """The published IID-Net against its golden vectors."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from golden import golden_state
+from golden import published_network
 
 from detectors import create_detector
-from detectors.published import translate
-
-DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="module")
 def published():
     """Network with the reference weights, and the golden vectors."""
-    network = create_detector("iid-net").eval()
-    state = golden_state(json.loads((DATA / "iid_net_state_dict.json").read_text()))
-    network.load_state_dict(translate("iid-net", network, state, "golden"))
-    return network, np.load(DATA / "iid_net.npz")
+    return published_network("iid-net")
 
 
 @pytest.mark.parametrize("gradient", [False, True])

@@ -1,12 +1,9 @@
 """ManTraNet against golden vectors of the published network, and plain formulations of its parts."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from golden import golden_state
+from golden import published_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -23,20 +20,13 @@ from detectors.mantranet import (
     pad_symmetric,
     window_mean,
 )
-from detectors.published import translate
 from retrain.losses import training_loss
-
-DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="module", params=["mantranet", "mantranet-gru"])
 def published(request):
     """Network with the reference weights, and the golden vectors."""
-    file = request.param.replace("-", "_")
-    network = create_detector(request.param).eval()
-    state = golden_state(json.loads((DATA / f"{file}_state_dict.json").read_text()))
-    network.load_state_dict(translate(request.param, network, state, "golden"))
-    return network, np.load(DATA / f"{file}.npz")
+    return published_network(request.param)
 
 
 @pytest.mark.parametrize("gradient", [False, True])
