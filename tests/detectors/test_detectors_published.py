@@ -98,7 +98,7 @@ def test_code_is_refused(tmp_path, monkeypatch):
 def test_damage_is_told(tmp_path, content, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="damaged|cannot be read as a checkpoint|not a safetensors") as error:
+    with pytest.raises(UserError, match=r"damaged|cannot be read as a checkpoint|not a safetensors") as error:
         create_detector("mantranet", path)
     assert "\n" not in str(error.value) and "code" not in str(error.value)
 
