@@ -245,8 +245,9 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
 def list_command(what: str) -> None:
     """List what can be named."""
     if what == "methods":
-        from forgeries.methods import METHODS
-        found = {name: f"{method.title} ({method.source}; {method.kind})" for name, method in METHODS.items()}
+        from forgeries.methods import find_method, list_methods
+        methods = {name: find_method(name) for name in list_methods()}
+        found = {name: f"{method.title} ({method.source}; {method.kind})" for name, method in methods.items()}
     elif what == "detectors":
         from detectors import DETECTORS
         found = {name: text for name, (_, text) in DETECTORS.items()}

@@ -1,13 +1,8 @@
 """Forgeries: photographs, masks and inpainting methods become pictures with an exact mask, on the fly."""
 
 from forgeries.masks import MASKS
-from forgeries.methods import METHODS
+from forgeries.methods import METHODS, list_methods
 from forgeries.perturbations import PERTURBATIONS
-
-
-def list_methods() -> list[str]:
-    """Short names of the inpainting methods."""
-    return list(METHODS)
 
 
 def list_masks() -> list[str]:

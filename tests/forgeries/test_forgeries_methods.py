@@ -7,7 +7,8 @@ import pytest
 from configs.errors import UserError
 from forgeries import list_methods, list_perturbations
 from forgeries.masks import draw_mask
-from forgeries.methods import inpaint, poisson_blend
+from forgeries.methods import inpaint
+from forgeries.methods.clone import poisson_blend
 from forgeries.perturbations import perturb
 
 

@@ -1,0 +1,45 @@
+"""What an inpainting method is, whoever implements it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Fill = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+"""(RGB uint8 H×W×3, mask bool H×W, generator) to RGB uint8 H×W×3."""
+
+Speed = Literal["fast", "medium", "slow"]
+"""Pictures of 128² per second on one core: fast from 100 on, medium from 10 on."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An inpainting method.
+
+    `kind` groups methods that work alike, `source` is the paper. A `deterministic` method draws nothing from the
+    generator. With `composite`, pixels outside of the mask stay as they were, bit for bit; without it the whole
+    picture is made anew and its mask says where content was invented. A `blind` method does not look at what the mask
+    hides. `version` tells apart results of different code or weights under one name.
+    """
+
+    name: str
+    kind: str
+    title: str
+    source: str
+    fill: Fill
+    speed: Speed
+    deterministic: bool = True
+    composite: bool = True
+    blind: bool = True
+    parameters: Mapping[str, str | int | float] = field(default_factory=dict)
+    version: str = "1"
+
+    def paint(self, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """`image` (RGB uint8 H×W×3) with the pixels of `mask` (bool H×W) painted.
+
+        Raises:
+            UserError: the method cannot paint this mask.
+        """
+        painted = self.fill(image, mask, generator)
+        return np.where(mask[..., None], painted, image) if self.composite else painted
