@@ -6,7 +6,7 @@ that `giidnet train-inpainter` wrote.
 """
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import entry_points
 
 import numpy as np
