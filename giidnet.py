@@ -151,6 +151,12 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def device_option(command: Callable[..., None]) -> Callable[..., None]:
+    """--device."""
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+                        help="Where networks run.")(command)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="giidnet")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -240,6 +246,72 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
     click.echo(f"{written} pictures: {out.resolve() / 'manifest.csv'}")
 
 
+@cli.command("train-inpainter")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--photos", "photos", multiple=True, required=True, type=click.Path(path_type=Path),
+              help="Folder of photographs; repeatable.")
+@click.option("--held-out", "held_out", multiple=True, type=click.Path(path_type=Path),
+              help="Folder of photographs to validate on; default a tenth of --photos.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("weights/inpainters"), show_default=True)
+@click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
+@click.option("--steps", default=250, show_default=True, type=click.IntRange(1), help="Steps of an epoch.")
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--learning-rate", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--size", default=64, show_default=True, type=click.IntRange(32), help="Side of the squares.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--network", type=click.Choice(["coder", "gated"]), help="What a NAME of yours is; default coder.")
+@click.option("--up", type=click.Choice(["transposed", "pixel-shuffle", "nearest", "bilinear"]))
+@click.option("--depth", type=click.IntRange(1, 5), help="Halvings of the picture's sides.")
+@click.option("--width", type=click.IntRange(1), help="Channels at full size.")
+@click.option("--latent", type=click.IntRange(1), help="Channels of a coder's narrowest place.")
+@click.option("--kernel", type=click.Choice(["3", "5", "7"]))
+@click.option("--activation", type=click.Choice(["relu", "leaky", "elu", "gelu", "silu"]))
+@click.option("--loss", type=click.Choice(["l1", "l2", "laplacian", "fourier"]))
+@click.option("--adversarial", type=click.FloatRange(0), help="Weight of a critic's loss; 0 has none.")
+@device_option
+def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: tuple[Path, ...], out: Path,
+                    epochs: int, steps: int, batch_size: int, learning_rate: float, size: int, seed: int,
+                    device: str, **shape: Any) -> None:
+    """Train networks that paint, from photographs; NAME.safetensors is then the name of a method.
+
+    NAMEs are learned methods of this project (default all of them), or one of yours, whose shape the options from
+    --network on tell.
+    """
+    shape = {key: int(value) if key == "kernel" else value for key, value in shape.items() if value is not None}
+    from forgeries import list_methods
+    from forgeries.methods.learned import SPECS, Spec
+    own = [name for name in names if name not in SPECS]
+    if own and (len(names) > 1 or not shape):
+        raise UserError(f"'{own[0]}': known are {', '.join(SPECS)}; a network of yours is trained alone, and its shape "
+                        "is given, such as --up nearest")
+    if shape and not own:
+        raise UserError(f"{', '.join(names) or 'all methods'}: the shape is given already; for --{next(iter(shape))} "
+                        "choose another name")
+    if own and (not own[0].replace("-", "").replace("_", "").isalnum() or own[0] in list_methods()):
+        raise UserError(f"'{own[0]}': must be letters, digits, - and _, and not the name of a method")
+    specs = {own[0]: Spec(**shape)} if own else {name: SPECS[name] for name in names or SPECS}
+    for place in (*photos, *held_out):
+        if not place.exists():
+            raise UserError(f"{place}: no such folder of photographs")
+    make_folder(out)
+    from configs.schema import RunConfig
+    from forgeries.photos import hold_out, scan
+    from retrain.inpainters import Budget
+    from retrain.inpainters import train_inpainter as train
+    with locked(out):
+        train_photos, held = hold_out(scan(photos, size).photos, scan(held_out, size).photos if held_out else ())
+        click.echo(f"photographs: {len(train_photos)} train, {len(held)} held out", err=True)
+        budget = Budget(epochs, steps, batch_size, learning_rate, size)
+        for name, spec in specs.items():
+            path = out / f"{name}.safetensors"
+            if path.exists():
+                click.echo(f"{name}: {path} is there already", err=True)
+                continue
+            config = RunConfig(seed=seed, device=device)  # type: ignore[arg-type]
+            quality = train(name, spec, budget, config, train_photos, held, path)
+            click.echo(f"{name}: {quality:.1f} dB in held-out holes: {path.resolve()}")
+
+
 @cli.command("list")
 @click.argument("what", type=click.Choice(["methods", "detectors", "strategies", "presets"]))
 def list_command(what: str) -> None:
@@ -308,12 +380,6 @@ def _networks(checkpoints: list[tuple[str | None, Path]], device: str) -> "dict[
             raise UserError(f"--weights: two checkpoints are called {name}; rename one")
         networks[name] = detector.module
     return networks
-
-
-def device_option(command: Callable[..., None]) -> Callable[..., None]:
-    """--device."""
-    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-                        help="Where networks run.")(command)
 
 
 def weights_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -104,6 +104,26 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
     return Scan(tuple(photos.values()), tuple(skipped))
 
 
+def hold_out(photos: Sequence[Photo], held_out: Sequence[Photo] = ()) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    """Photographs to train on, and to validate on: `held_out`, or by default a tenth of all, by a hash.
+
+    Raises:
+        UserError: one alone cannot be split, or none is left to train on.
+    """
+    ranked = sorted(photos, key=_rank)
+    held = tuple(held_out) or tuple(ranked[:max(1, len(ranked) // 10)])
+    digests = {photo.digest for photo in held}
+    rest = tuple(photo for photo in ranked if photo.digest not in digests)
+    if not rest:
+        raise UserError("no photographs are left to train on: all are held out; give more")
+    return rest, held
+
+
+def _rank(photo: Photo) -> bytes:
+    """The same pictures are ranked the same wherever they lie."""
+    return hashlib.sha256(f"split {photo.digest}".encode()).digest()
+
+
 def _check(path: Path, minimum_side: int) -> Photo | str:
     """The photograph, or what is wrong with it."""
     try:
@@ -137,12 +157,12 @@ def _disjoint(scans: dict[str, Scan]) -> PhotoSet:
 
 
 def _shares(found: Scan, shares: Sequence[float]) -> PhotoSet:
-    """Splits by the rank of a hash of the content: the same pictures give the same split wherever they lie."""
+    """Splits by the rank of a hash of the content."""
     count = len(found.photos)
     if count < 3:
         raise UserError(f"photos.dirs: {count} usable photograph{'s' * (count > 1)} cannot be split into train, val "
                         "and test; give at least 3")
-    ranked = sorted(found.photos, key=lambda photo: hashlib.sha256(f"split {photo.digest}".encode()).digest())
+    ranked = sorted(found.photos, key=_rank)
     first = min(max(1, round(shares[0] * count)), count - 2)
     second = min(max(first + 1, round((shares[0] + shares[1]) * count)), count - 1)
     return PhotoSet(tuple(ranked[:first]), tuple(ranked[first:second]), tuple(ranked[second:]), found.skipped)

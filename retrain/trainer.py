@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from configs.engine import Checkpointer, check_finite, make_fabric
 from configs.errors import UserError
 from configs.files import write_rows
 from configs.progress import Progress
-from configs.schema import Pretrain, Retrain, RunConfig
+from configs.schema import RunConfig
 from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
 from results.metrics import auc
@@ -31,20 +31,34 @@ CLIP = 1.0
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
+class Budget(Protocol):
+    """How long something is trained."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Task:
     """What a network is trained for: items (image, target), a loss of (logits, targets), figures on held-out items.
 
-    `score` names the figure by which the best epoch is told, `section` the part of the configuration `budget` is.
+    `score` names the figure by which the best epoch is told; None keeps the last one. `section` is the part of the
+    configuration that `budget` is.
     """
 
     section: str
-    budget: Retrain | Pretrain
+    budget: Budget
     items: PictureDataset
     held_out: PictureDataset
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Any, Tensor], Tensor]
     validate: Callable[[Any, Batches, torch.device], dict[str, float]]
-    score: str
+    score: str | None
 
 
 @dataclass(frozen=True)
@@ -130,7 +144,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
                 figures = task.validate(network, held_out, fabric.device)
-                if best is None or figures[score] > best.figures[score]:
+                if best is None or score is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in module.state_dict().items()},
                                    epoch, figures)
                 row = {"train_loss": sum(losses) / len(losses), **figures, "learning_rate": rate}
@@ -140,7 +154,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                     board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
             if checkpointer.due():
                 save_state(step + 1)
-            progress.update(loss=f"{loss.item():.3f}", best=f"{best.figures[score]:.3f}" if best else "–")
+            progress.update(loss=f"{loss.item():.3f}", best=f"{best.figures[score]:.3f}" if best and score else "–")
     assert best is not None
     save_state(total)
     write_rows(folder / "history.csv", tuple(history[0]), history)
