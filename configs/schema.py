@@ -111,6 +111,8 @@ class Forgeries(Section):
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
     perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
     """One is drawn, uniformly, for each picture."""
+    cache_gigabytes: Annotated[float, Field(ge=0)] = 4.0
+    """Disk space for what slow methods painted, in the user's cache folder or in $GIIDNET_CACHE; 0 keeps nothing."""
     workers: Annotated[int, Field(ge=0)] = 1
 
 

@@ -1,30 +1,35 @@
 """Forgeries made on the fly: each a pure function of (seed, stream, epoch, index)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from cachetools import LRUCache, cached
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from configs.pictures import read_photo
 from configs.schema import RunConfig
 from configs.streams import stream
+from forgeries.cache import PaintCache, paint_cache
+from forgeries.index import Photo, PhotoList
 from forgeries.masks import draw_mask
-from forgeries.methods import inpaint
+from forgeries.methods import Method, find_method
 from forgeries.perturbations import perturb
-from forgeries.photos import Photo, read_photo
 
-DECODED_PHOTOS = 128
-"""Decoded photographs that each process keeps."""
+DECODED_BYTES = 256 * 2 ** 20
+"""Decoded photographs that each process keeps, in bytes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What forgeries are made of; where several are named, one is drawn uniformly for each picture."""
+    """What forgeries are made of; where several are named, one is drawn uniformly for each picture.
+
+    `cache` keeps what slow methods painted; it changes no picture.
+    """
 
     methods: tuple[str, ...]
     masks: tuple[str, ...]
@@ -32,13 +37,15 @@ class Recipe:
     image_size: int
     perturbations: tuple[str, ...] = ("none",)
     shrink: tuple[float, float] | None = None
+    cache: PaintCache | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, config: RunConfig) -> "Recipe":
         """From the `forgeries` section and `photos.shrink`."""
         section, shrink = config.forgeries, config.photos.shrink
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
-                   section.image_size, tuple(section.perturbations), (shrink[0], shrink[1]) if shrink else None)
+                   section.image_size, tuple(section.perturbations), (shrink[0], shrink[1]) if shrink else None,
+                   paint_cache(section.cache_gigabytes))
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,14 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     mask = draw_mask(mask_kind, recipe.image_size, recipe.image_size, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
     method, perturbation = method or drawn[0], perturbation or drawn[1]
-    image = inpaint(original, mask, method, stream(seed, stream_name, epoch, index, method))
+    painter, chance = find_method(method), stream(seed, stream_name, epoch, index, method)
+    paint = recipe.cache.paint if recipe.cache and painter.speed != "fast" else Method.paint
+    image = paint(painter, original, mask, chance)
     return Forgery(perturb(image, perturbation), mask, original, method, mask_kind, perturbation, photo.name,
                    photo.source, photo.digest)
 
 
-@lru_cache(maxsize=DECODED_PHOTOS)
+@cached(LRUCache(DECODED_BYTES, lambda pixels: pixels.nbytes))
 def _decoded(path: Path) -> np.ndarray:
     return read_photo(path)
 
@@ -102,7 +111,7 @@ class PictureDataset(Dataset[tuple[Tensor, Tensor]]):
     """`epochs` × `length` items from `photos`; item i is (epoch, index) = divmod(i, length) of the stream."""
 
     def __init__(self, photos: Sequence[Photo], seed: int, stream_name: str, length: int, epochs: int) -> None:
-        self.photos, self.seed, self.stream_name = tuple(photos), seed, stream_name
+        self.photos, self.seed, self.stream_name = PhotoList(photos), seed, stream_name
         self.length, self.epochs = length, epochs
 
     def __len__(self) -> int:

@@ -1,16 +1,25 @@
 """Photographs: where they come from, what is wrong with them, and which split each belongs to."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from configs.errors import UserError
 from configs.files import PICTURE_SUFFIXES
-from configs.pictures import read_photo
+from configs.pictures import decode_photo
+from configs.progress import Progress
 from configs.schema import Photos
+from forgeries.cache import cache_folder
+from forgeries.duplicates import near_duplicates, perceptual_hash
+from forgeries.index import Checked, CheckedFiles, Photo, PhotoList, stamp
 
 SCIKIT_IMAGE = {
     "train": ("coffee.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "rocket.jpg"),
@@ -20,22 +29,17 @@ SCIKIT_IMAGE = {
 """The colour photographs inside scikit-image, split by picture; the two motorcycles are one scene."""
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A photograph on disk. `source` names its scene: pictures of one scene are dependent, and no two scenes share
-    it; `digest` is the SHA-256 of the file."""
-
-    path: Path
-    name: str
-    source: str
-    digest: str
+CHUNK = 1000
+"""Files that are decoded before what was found is kept."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The usable photographs of some folders, sorted, and those left out with the reason."""
+    """The usable photographs of some folders, sorted, their perceptual hashes (uint64), and those left out with the
+    reason. Photographs that look nearly the same have one source."""
 
-    photos: tuple[Photo, ...]
+    photos: PhotoList
+    looks: np.ndarray
     skipped: tuple[tuple[Path, str], ...]
 
 
@@ -43,9 +47,9 @@ class Scan:
 class PhotoSet:
     """Photographs by split, and those left out with the reason."""
 
-    train: tuple[Photo, ...]
-    val: tuple[Photo, ...]
-    test: tuple[Photo, ...]
+    train: PhotoList
+    val: PhotoList
+    test: PhotoList
     skipped: tuple[tuple[Path, str], ...] = ()
 
 
@@ -65,7 +69,7 @@ def find_photos(photos: Photos, minimum_side: int) -> PhotoSet:
     assert spec is not None and spec.origin is not None
     folder = Path(spec.origin).parent / "data"
     scans = {split: scan([folder / name for name in names], minimum_side) for split, names in SCIKIT_IMAGE.items()}
-    named = {split: tuple(replace(photo, source=photo.name.split("_")[0]) for photo in found.photos)
+    named = {split: PhotoList(replace(photo, source=photo.name.split("_")[0]) for photo in found.photos)
              for split, found in scans.items()}
     skipped = tuple(entry for found in scans.values() for entry in found.skipped)
     return PhotoSet(named["train"], named["val"], named["test"], skipped)
@@ -88,20 +92,55 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
     where = ", ".join(map(str, folders[:3]))
     if not files:
         raise UserError(f"{where}: no photographs there (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
-    with ThreadPoolExecutor() as pool:
-        checked = list(pool.map(lambda path: _check(path, minimum_side), files))
     photos: dict[str, Photo] = {}
+    looks: list[int] = []
     skipped: list[tuple[Path, str]] = []
-    for path, result in zip(files, checked, strict=True):
-        if isinstance(result, str):
-            skipped.append((path, result))
-        elif result.digest in photos:
-            skipped.append((path, f"the same as {photos[result.digest].name}"))
+    for path, found in zip(files, check_files(files), strict=True):
+        if found.problem:
+            skipped.append((path, found.problem))
+        elif min(found.height, found.width) < minimum_side:
+            skipped.append((path, f"{found.width}×{found.height} is smaller than {minimum_side} pixels"))
+        elif found.digest in photos:
+            skipped.append((path, f"the same as {photos[found.digest].name}"))
         else:
-            photos[result.digest] = result
+            # A file's name alone is not enough: cameras count from 1 on every card.
+            photos[found.digest] = Photo(path, path.stem, f"{path.stem}-{found.digest[:8]}", found.digest)
+            looks.append(found.look)
     if not photos:
         raise UserError(f"{where}: none of {len(files)} photographs can be used; {skipped[0][0].name}: {skipped[0][1]}")
-    return Scan(tuple(photos.values()), tuple(skipped))
+    hashes = np.array(looks, np.uint64)
+    return Scan(PhotoList(_one_source(list(photos.values()), hashes)), hashes, tuple(skipped))
+
+
+def _one_source(photos: Sequence[Photo], looks: np.ndarray) -> Iterator[Photo]:
+    """The photographs, where those that look nearly the same have the source of the first of them."""
+    pairs = [(pair.index, pair.other_index) for pair in near_duplicates({"": looks, "again": looks})]
+    first, second = np.array(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs)), (first, second)), (len(photos),) * 2)
+    groups = connected_components(graph, directed=False)[1]
+    leaders = np.unique(groups, return_index=True)[1]
+    return (replace(photo, source=photos[leaders[group]].source) for photo, group in zip(photos, groups, strict=True))
+
+
+def check_files(files: Sequence[Path]) -> list[Checked]:
+    """Size, digest and perceptual hash of each file, or what is wrong with it.
+
+    Every file is decoded once; what was found is kept in the cache folder until the file changes.
+    """
+    known = CheckedFiles(cache_folder() / "photos.sqlite")
+    stamps = [stamp(path) for path in files]
+    found = known.find(stamps)
+    missing = [i for i, entry in enumerate(found) if entry is None]
+    progress = Progress("photographs", len(missing), unit="photograph") if len(missing) > CHUNK else None
+    with ThreadPoolExecutor() as pool, progress or nullcontext():
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start:start + CHUNK]
+            for i, checked in zip(chunk, pool.map(_check, [files[i] for i in chunk]), strict=True):
+                found[i] = checked
+            known.keep((stamps[i], entry) for i in chunk if (entry := found[i]))
+            if progress:
+                progress.update(len(chunk))
+    return [entry or Checked() for entry in found]
 
 
 def hold_out(photos: Sequence[Photo], held_out: Sequence[Photo] = ()) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
@@ -124,35 +163,41 @@ def _rank(photo: Photo) -> bytes:
     return hashlib.sha256(f"split {photo.digest}".encode()).digest()
 
 
-def _check(path: Path, minimum_side: int) -> Photo | str:
-    """The photograph, or what is wrong with it."""
+def _check(path: Path) -> Checked:
     try:
-        height, width = read_photo(path).shape[:2]
+        data = path.read_bytes()
+        image = decode_photo(data, "")
+    except OSError as error:
+        return Checked(problem=f"cannot be read ({error.strerror})")
     except UserError as error:
-        return str(error).removeprefix(f"{path}: ")
-    if min(height, width) < minimum_side:
-        return f"{width}×{height} is smaller than {minimum_side} pixels"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    # A file's name alone is not enough: cameras count from 1 on every card.
-    return Photo(path, path.stem, f"{path.stem}-{digest[:8]}", digest)
+        return Checked(problem=str(error).removeprefix(": "))
+    height, width = image.shape[:2]
+    return Checked(height, width, hashlib.sha256(data).hexdigest(), int(perceptual_hash(image)))
 
 
 def _disjoint(scans: dict[str, Scan]) -> PhotoSet:
-    """A content that stands in two splits stays in the later one of train, val, test."""
-    kept: dict[str, tuple[Photo, ...]] = {}
+    """What stands in two splits, or nearly does, stays in the later one of train, val, test."""
+    kept: dict[str, PhotoList] = {}
     skipped = [entry for found in scans.values() for entry in found.skipped]
     taken: dict[str, str] = {}
+    # Of a pair, the split that comes first in this order loses its photograph.
+    alike: dict[tuple[str, int], str] = {}
+    for pair in near_duplicates({split: scans[split].looks for split in ("train", "val", "test")}):
+        other = scans[pair.other_split].photos[pair.other_index]
+        alike.setdefault((pair.split, pair.index), f"nearly the same as {other.name} of {pair.other_split}")
     for split in ("test", "val", "train"):
         photos = []
-        for photo in scans[split].photos:
+        for index, photo in enumerate(scans[split].photos):
             if photo.digest in taken:
                 skipped.append((photo.path, f"the same as a photograph of {taken[photo.digest]}"))
+            elif (split, index) in alike:
+                skipped.append((photo.path, alike[split, index]))
             else:
                 photos.append(photo)
         if not photos:
             raise UserError(f"photos.{split}: all its photographs are in other splits too")
         taken |= {photo.digest: split for photo in photos}
-        kept[split] = tuple(photos)
+        kept[split] = PhotoList(photos)
     return PhotoSet(kept["train"], kept["val"], kept["test"], tuple(skipped))
 
 
@@ -162,7 +207,21 @@ def _shares(found: Scan, shares: Sequence[float]) -> PhotoSet:
     if count < 3:
         raise UserError(f"photos.dirs: {count} usable photograph{'s' * (count > 1)} cannot be split into train, val "
                         "and test; give at least 3")
-    ranked = sorted(found.photos, key=_rank)
-    first = min(max(1, round(shares[0] * count)), count - 2)
-    second = min(max(first + 1, round((shares[0] + shares[1]) * count)), count - 1)
-    return PhotoSet(tuple(ranked[:first]), tuple(ranked[first:second]), tuple(ranked[second:]), found.skipped)
+    leaders: dict[str, Photo] = {}
+    for photo in found.photos:
+        leaders.setdefault(photo.source, photo)
+    ranked = sorted(found.photos, key=lambda photo: (_rank(leaders[photo.source]), photo.digest))
+
+    def whole(cut: int) -> int:
+        """The next place that separates no two photographs of one source."""
+        while 0 < cut < count and ranked[cut].source == ranked[cut - 1].source:
+            cut += 1
+        return cut
+
+    first = whole(min(max(1, round(shares[0] * count)), count - 2))
+    second = whole(min(max(first + 1, round((shares[0] + shares[1]) * count)), count - 1))
+    if second >= count:
+        raise UserError(f"photos.dirs: {count} usable photographs of {len(leaders)} scenes cannot be split into train, "
+                        "val and test; give more, or give the splits as photos.train, photos.val and photos.test")
+    return PhotoSet(PhotoList(ranked[:first]), PhotoList(ranked[first:second]), PhotoList(ranked[second:]),
+                    found.skipped)

@@ -14,7 +14,7 @@ import numpy as np
 
 from configs.errors import UserError
 from configs.files import PICTURE_SUFFIXES, read_rows
-from forgeries.photos import read_photo
+from configs.pictures import read_photo
 
 
 @dataclass(frozen=True)

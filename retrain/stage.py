@@ -1,5 +1,6 @@
 """The retraining stage: a genotype in, `retrain/<detector>/model.safetensors` out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from configs.streams import stream, torch_seed
 from detectors import create_detector
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
-from forgeries.photos import Photo, PhotoSet
+from forgeries.index import Photo
+from forgeries.photos import PhotoSet
 from retrain.pretrain import pretrain
 from retrain.trainer import Trained, train
 from search_space.genotype import (
@@ -58,7 +60,7 @@ def run_retrain(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
 def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained: Trained | None) -> dict[str, Any]:
     """What a checkpoint was trained on; the benchmark labels its columns by this."""
 
-    def sources(split: tuple[Photo, ...]) -> list[dict[str, str]]:
+    def sources(split: Iterable[Photo]) -> list[dict[str, str]]:
         return [{"name": photo.name, "source": photo.source, "digest": photo.digest} for photo in split]
 
     settings = config.retrain

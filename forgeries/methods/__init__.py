@@ -8,16 +8,19 @@ that `giidnet train-inpainter` wrote.
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np
 
 from configs.errors import UserError
 from forgeries.methods.clone import CLONES
+from forgeries.methods.learned import learned_method, shipped
 from forgeries.methods.method import Fill, Method
 from forgeries.methods.patch import PATCHES
 from forgeries.methods.pde import PDE
 
-METHODS: Mapping[str, Method] = {method.name: method for method in (*PDE, *PATCHES, *CLONES)}
+METHODS: Mapping[str, Method] = {method.name: method for method in (
+    *PDE, *PATCHES, *CLONES, *(learned_method(path) for path in shipped().values()))}
 """Those that come with this project."""
 
 GROUP = "giidnet.methods"
@@ -38,6 +41,8 @@ def find_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
+    if name.endswith(".safetensors"):
+        return learned_method(Path(name))
     found = entry_points(group=GROUP, name=name)
     if not found:
         raise UserError(f"method '{name}': unknown; known are {', '.join(list_methods())}")

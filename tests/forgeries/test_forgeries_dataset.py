@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
+from configs.pictures import read_photo
 from configs.schema import Photos
 from forgeries import list_masks, list_methods
 from forgeries.dataset import ForgeryDataset, Recipe, make_forgery, make_loader
-from forgeries.photos import find_photos, read_photo, scan
+from forgeries.photos import find_photos, scan
 from forgeries.readers import read_forged_folder
 from forgeries.synthesize import synthesize
 

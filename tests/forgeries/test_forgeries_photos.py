@@ -8,8 +8,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from configs.errors import UserError
+from configs.pictures import read_photo
 from configs.schema import Photos, Split
-from forgeries.photos import find_photos, read_photo, scan
+from forgeries.photos import find_photos, hold_out, scan
 
 
 def pixels(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
@@ -141,3 +142,44 @@ def test_files_of_one_name_are_different_sources(tmp_path):
         save(tmp_path / card / "IMG_1.png", seed)
     photos = scan([tmp_path], 32).photos
     assert [photo.name for photo in photos] == ["IMG_1", "IMG_1"] and photos[0].source != photos[1].source
+
+
+def scene(seed: int) -> np.ndarray:
+    """A smooth picture, whose look survives compression."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (6, 8, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((96, 72), Image.Resampling.BICUBIC))
+
+
+def test_photographs_that_look_the_same_are_one_source_and_in_one_split(tmp_path):
+    for seed in range(12):
+        for quality in (95, 40):
+            Image.fromarray(scene(seed)).save(tmp_path / f"{seed}-{quality}.jpg", quality=quality)
+    found = find_photos(Photos(dirs=[str(tmp_path)]), 32)
+    splits = [{photo.source for photo in split} for split in (found.train, found.val, found.test)]
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 12
+    assert [len(split) for split in (found.train, found.val, found.test)] == [18, 2, 4]
+
+
+def test_a_look_in_two_given_splits_stays_in_the_later_one(tmp_path):
+    for split, seeds in {"train": (0, 1, 2), "val": (1, 3), "test": (2, 4)}.items():
+        for seed in seeds:
+            (tmp_path / split).mkdir(exist_ok=True)
+            Image.fromarray(scene(seed)).save(tmp_path / split / f"{split}{seed}.jpg", quality=20 * len(split))
+    found = find_photos(Photos(**{split: [str(tmp_path / split)] for split in ("train", "val", "test")}), 32)
+    assert [[photo.name for photo in split] for split in (found.train, found.val, found.test)] == [
+        ["train0"], ["val1", "val3"], ["test2", "test4"]]
+    assert {path.name: reason for path, reason in found.skipped} == {
+        "train1.jpg": "nearly the same as val1 of val", "train2.jpg": "nearly the same as test2 of test"}
+
+
+def test_a_tenth_is_held_out_by_content(tmp_path):
+    for seed in range(20):
+        save(tmp_path / f"{seed}.png", seed)
+    photos = scan([tmp_path], 32).photos
+    rest, held = hold_out(photos)
+    assert (len(rest), len(held)) == (18, 2) and {*rest, *held} == set(photos)
+    assert hold_out(photos[::-1]) == (rest, held)
+    assert hold_out(photos, held[:1]) == (tuple(photo for photo in hold_out(photos)[1][1:] + rest
+                                                if photo != held[0]), held[:1])
+    with pytest.raises(UserError, match="held out"):
+        hold_out(photos[:1])
