@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from configs.schema import RunConfig
 from configs.streams import stream
-from forgeries.masks import draw_mask
+from forgeries.masks import check_masks, draw_mask
 from forgeries.methods import inpaint
-from forgeries.perturbations import perturb
+from forgeries.perturbations import expand, parse, perturb, resized
 from forgeries.photos import Photo, read_photo
 
 DECODED_PHOTOS = 128
@@ -24,7 +24,12 @@ DECODED_PHOTOS = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """What forgeries are made of; where several are named, one is drawn uniformly for each picture."""
+    """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or kinds of
+    masks by `mask_weights` of any sum.
+
+    Raises:
+        UserError: a mask or a perturbation that there is not.
+    """
 
     methods: tuple[str, ...]
     masks: tuple[str, ...]
@@ -32,18 +37,38 @@ class Recipe:
     image_size: int
     perturbations: tuple[str, ...] = ("none",)
     shrink: tuple[float, float] | None = None
+    mask_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        # Here, so that a mistake is told before worker processes run into it.
+        for kind in self.masks:
+            check_masks(kind)
+        for name in self.perturbations:
+            parse(name)
 
     @classmethod
     def of(cls, config: RunConfig) -> "Recipe":
         """From the `forgeries` section and `photos.shrink`."""
         section, shrink = config.forgeries, config.photos.shrink
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
-                   section.image_size, tuple(section.perturbations), (shrink[0], shrink[1]) if shrink else None)
+                   section.image_size, tuple(expand(section.perturbations)), (shrink[0], shrink[1]) if shrink else None,
+                   tuple(section.masks.values()) if isinstance(section.masks, dict) else None)
+
+    def draw_kind(self, generator: np.random.Generator) -> str:
+        """A kind of mask."""
+        if self.mask_weights is None:
+            return str(generator.choice(self.masks))
+        return str(generator.choice(self.masks, p=np.divide(self.mask_weights, sum(self.mask_weights))))
 
 
 @dataclass(frozen=True)
 class Forgery:
-    """A forged picture: `image` and `original` RGB uint8 H×W×3, `mask` bool H×W, and where it came from."""
+    """A forged picture: `image` RGB uint8 H×W×3 with `mask` bool H×W, the `original` RGB uint8 before forging, and
+    where it came from.
+
+    `perturbation` is the name in the recipe, `applied` what was done: the same chain with the values that were drawn.
+    Some perturbations change the size of `image` and `mask`; `original` keeps its own.
+    """
 
     image: np.ndarray
     mask: np.ndarray
@@ -51,6 +76,7 @@ class Forgery:
     method: str
     mask_kind: str
     perturbation: str
+    applied: str
     photo: str
     source: str
     digest: str
@@ -67,12 +93,13 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     generator = stream(seed, stream_name, epoch, index)
     photo = photos[index % len(photos) if balanced else int(generator.integers(len(photos)))]
     original = draw_square(photo, recipe.image_size, recipe.shrink, generator, flip)
-    mask_kind = str(generator.choice(recipe.masks))
-    mask = draw_mask(mask_kind, recipe.image_size, recipe.image_size, recipe.mask_fraction, generator)
+    mask_kind = recipe.draw_kind(generator)
+    mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
     method, perturbation = method or drawn[0], perturbation or drawn[1]
     image = inpaint(original, mask, method, stream(seed, stream_name, epoch, index, method))
-    return Forgery(perturb(image, perturbation), mask, original, method, mask_kind, perturbation, photo.name,
+    after = perturb(image, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))
+    return Forgery(after.image, after.mask, original, method, mask_kind, perturbation, after.applied, photo.name,
                    photo.source, photo.digest)
 
 
@@ -126,8 +153,12 @@ class ForgeryDataset(PictureDataset):
                             perturbation=self.perturbation, balanced=self.balanced, flip=self.flip)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        forgery = self.forgery(i)
-        return to_tensor(forgery.image), torch.from_numpy(forgery.mask)[None].float()
+        forgery, side = self.forgery(i), self.recipe.image_size
+        image, mask = forgery.image, forgery.mask
+        if mask.shape != (side, side):
+            # A batch is of one size.
+            image, mask = resized(image, mask, side, side)
+        return to_tensor(image), torch.from_numpy(mask)[None].float()
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

@@ -13,6 +13,7 @@ from configs.streams import stream, torch_seed
 from detectors import create_detector
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
+from forgeries.perturbations import expand
 from forgeries.photos import Photo, PhotoSet
 from retrain.pretrain import pretrain
 from retrain.trainer import Trained, train
@@ -64,7 +65,7 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
     settings = config.retrain
     return {
         "methods": config.forgeries.methods, "masks": config.forgeries.masks,
-        "perturbations": config.forgeries.perturbations, "image_size": config.forgeries.image_size,
+        "perturbations": expand(config.forgeries.perturbations), "image_size": config.forgeries.image_size,
         "photos": {"train": sources(photos.train), "val": sources(photos.val)}, "seed": config.seed,
         "epochs": settings.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size,
