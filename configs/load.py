@@ -107,8 +107,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _describe(error: ValidationError, values: dict[str, Any]) -> str:
     """The first fault as one line: key, value, what is allowed."""
     fault = error.errors(include_url=False)[0]
-    # Which kind of value a union took stands there too, in parentheses.
-    places = [part for part in fault["loc"] if not str(part).startswith("(")]
+    # Which kind of value a union took stands there too, as "(weights)", and that a key is meant, as "[key]".
+    places = [part for part in fault["loc"] if not str(part).startswith(("(", "["))]
     *parents, last = places or ("",)
     key = ".".join(map(str, places))
     if fault["type"] == "extra_forbidden":

@@ -86,7 +86,7 @@ def _drawing(kind: str, fraction_range: tuple[float, float]) -> Draw:
     try:
         check_kind(kind)
     except ValueError as error:
-        raise UserError(f"mask '{kind}': {error}") from None
+        raise UserError(f"mask {kind!r}: {error}") from None
     if kind in MASKS:
         return MASKS[kind].draw
     return partial(_from_file, _mask_files(kind.removeprefix(FILES)), fraction_range)

@@ -109,7 +109,7 @@ def parse(name: str) -> Chain:
     try:
         return _read(name)
     except ValueError as error:
-        raise UserError(f"perturbation '{name}': {error}") from None
+        raise UserError(f"perturbation {name!r}: {error}") from None
 
 
 def chain_name(steps: Iterable[Step]) -> str:
@@ -140,7 +140,7 @@ def expand(names: Iterable[str]) -> list[str]:
         try:
             check_name(name)
         except ValueError as error:
-            raise UserError(f"perturbation '{name}': {error}") from None
+            raise UserError(f"perturbation {name!r}: {error}") from None
         found += GRIDS[name.removeprefix(GRID)] if name.startswith(GRID) else [name]
     return list(dict.fromkeys(found))
 
@@ -166,10 +166,10 @@ def _read_step(word: str) -> Step:
     operation, found = OPERATIONS.get(name), re.fullmatch(rf"{NUMBER}(?:\.\.{NUMBER})?", value)
     if operation is None:
         known = ", ".join(f"{each.name} {each.values}" for each in OPERATIONS.values())
-        raise ValueError(f"no operation '{name}'; must be none or like resize-0.75+jpeg-60..95, of {known}")
+        raise ValueError(f"no operation {name!r}; must be none or like resize-0.75+jpeg-60..95, of {known}")
     low, high = (float(found[1]), float(found[2] or found[1])) if found else (np.nan, np.nan)
     if not (operation.takes(low) and operation.takes(high) and low <= high):
-        raise ValueError(f"'{word}' must be {name}-VALUE or {name}-LOW..HIGH with values in {operation.values} "
+        raise ValueError(f"{word!r} must be {name}-VALUE or {name}-LOW..HIGH with values in {operation.values} "
                          f"({operation.meaning})")
     return Step(name, low, high)
 
