@@ -16,6 +16,7 @@ from configs.load import differences, dump_config, list_presets, load_config
 if TYPE_CHECKING:
     from torch import nn
 
+    from configs.load import Names
     from configs.schema import RunConfig
     from forgeries.photos import PhotoSet
 
@@ -27,14 +28,16 @@ LEAST_TILE = 128
 """Smallest side of a tile: less is overlap for the most part."""
 
 
-def registries() -> dict[str, list[str]]:
+def registries() -> "Names":
     """The names that a configuration may use, by kind."""
     from detectors import STREAMS
-    from forgeries import list_masks, list_methods, list_perturbations
+    from forgeries import list_methods
+    from forgeries.masks import check_kind
+    from forgeries.perturbations import check_name
     from retrain import list_trainees
     from search import list_strategies
     from search_space import list_operations
-    return {"methods": list_methods(), "masks": list_masks(), "perturbations": list_perturbations(),
+    return {"methods": list_methods(), "masks": check_kind, "perturbations": check_name,
             "operations": list_operations(), "strategies": list_strategies(), "trainees": list_trainees(),
             "streams": list(STREAMS)}
 
@@ -313,13 +316,22 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["methods", "detectors", "strategies", "presets"]))
+@click.argument("what", type=click.Choice(["methods", "masks", "perturbations", "detectors", "strategies", "presets"]))
 def list_command(what: str) -> None:
     """List what can be named."""
     if what == "methods":
         from forgeries.methods import find_method, list_methods
         methods = {name: find_method(name) for name in list_methods()}
         found = {name: f"{method.title} ({method.source}; {method.kind})" for name, method in methods.items()}
+    elif what == "masks":
+        from forgeries.masks import FILES, MASKS
+        found = {name: mask.title for name, mask in MASKS.items()}
+        found[f"{FILES}FOLDER"] = "pictures of a folder, white where to inpaint, at the size and area asked for"
+    elif what == "perturbations":
+        from forgeries.perturbations import GRID, GRIDS, OPERATIONS
+        found = {"none": "the picture as it was forged"}
+        found |= {name: f"{operation.meaning} ({operation.values})" for name, operation in OPERATIONS.items()}
+        found |= {f"{GRID}{name}": ", ".join(chains) for name, chains in GRIDS.items()}
     elif what == "detectors":
         from detectors import DETECTORS
         found = {name: text for name, (_, text) in DETECTORS.items()}

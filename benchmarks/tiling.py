@@ -39,7 +39,7 @@ def main() -> None:
     for index, photo in enumerate(scan(given.photographs, tile).photos):
         generator = stream(0, "tiling", index)
         image = cv2.resize(read_photo(photo.path), None, fx=given.shrink, fy=given.shrink, interpolation=cv2.INTER_AREA)
-        mask = draw_mask("blob", *image.shape[:2], (0.04, 0.25), generator)
+        mask = draw_mask("blob", image, (0.04, 0.25), generator)
         image = inpaint(image, mask, given.method, generator)
         whole, tiled = predict_map(module, image), predict_map(module, image, tile)
         figures.append((auc(whole, mask), auc(tiled, mask), np.abs(whole - tiled).mean(), np.abs(whole - tiled).max()))

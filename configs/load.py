@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from configs.schema import RunConfig
 
 PRESETS = Path(__file__).parent
 
-Names = Mapping[str, Sequence[str]]
+Names = Mapping[str, Sequence[str] | Callable[[str], None]]
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,7 +33,8 @@ def list_presets() -> dict[str, str]:
 def load_config(source: str | Path, overrides: Iterable[str] = (), names: Names | None = None) -> RunConfig:
     """The validated configuration of a preset's name or a YAML file, with `section.key=value` overrides.
 
-    `names` lists what the registries know: "methods", "masks", "operations", "strategies", ….
+    `names` is what the registries know: "methods", "masks", "operations", "strategies", …, each a list, or a function
+    that raises ValueError for a wrong name.
 
     Raises:
         UserError: no such preset or file, no valid YAML, an unknown key, a wrong type or an impossible value.
@@ -106,8 +107,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _describe(error: ValidationError, values: dict[str, Any]) -> str:
     """The first fault as one line: key, value, what is allowed."""
     fault = error.errors(include_url=False)[0]
-    *parents, last = fault["loc"] or ("",)
-    key = ".".join(map(str, fault["loc"]))
+    # Which kind of value a union took stands there too, as "(weights)", and that a key is meant, as "[key]".
+    places = [part for part in fault["loc"] if not str(part).startswith(("(", "["))]
+    *parents, last = places or ("",)
+    key = ".".join(map(str, places))
     if fault["type"] == "extra_forbidden":
         fields = _fields([str(part) for part in parents])
         close = difflib.get_close_matches(str(last), fields, 1)

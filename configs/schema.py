@@ -1,20 +1,34 @@
 """What a run can be told, key by key. `configs.load` reads a YAML file into `RunConfig`.
 
 Names that a registry of a later stage defines (methods, operations, detectors, strategies) are checked against
-the lists given as validation context, so that nothing here imports those stages.
+the lists or by the functions given as validation context, so that nothing here imports those stages.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
 
 def known(kind: str) -> AfterValidator:
-    """Accepts a name of the list `kind` of the validation context; without such a list, any name."""
+    """Accepts a name that the validation context knows under `kind`, any name where it holds nothing there.
+
+    It holds a list of names, or a function that raises ValueError for a wrong one.
+    """
 
     def check(value: str, info: ValidationInfo) -> str:
         names = (info.context or {}).get(kind)
-        if names is not None and value not in names:
+        if callable(names):
+            names(value)
+        elif names is not None and value not in names:
             raise ValueError(f"must be one of {', '.join(names)}")
         return value
 
@@ -41,6 +55,12 @@ Count = Annotated[int, Field(ge=1)]
 Range = Annotated[list[Fraction], Field(min_length=2, max_length=2), AfterValidator(increasing)]
 MethodName = Annotated[str, known("methods")]
 MaskName = Annotated[str, known("masks")]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Masks = Annotated[
+    Annotated[list[MaskName], Field(min_length=1), AfterValidator(distinct), Tag("(list)")]
+    | Annotated[dict[MaskName, Weight], Field(min_length=1), Tag("(weights)")],
+    Discriminator(lambda value: "(weights)" if isinstance(value, dict) else "(list)")]
+"""Tags stand in parentheses: errors tell where they are by them, which is nothing to the user."""
 OperationName = Annotated[str, known("operations")]
 StrategyName = Annotated[str, known("strategies")]
 TraineeName = Annotated[str, known("trainees")]
@@ -106,7 +126,8 @@ class Forgeries(Section):
     """What training sees: made on the fly from the training photographs."""
 
     methods: Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)] = ["TE", "PM"]
-    masks: Annotated[list[MaskName], Field(min_length=1), AfterValidator(distinct)] = ["rectangle", "stroke", "blob"]
+    masks: Masks = ["rectangle", "stroke", "blob"]
+    """A list, of which one is drawn uniformly for each picture, or weights by kind: `{rectangle: 2, text: 1}`."""
     mask_fraction: Range = Field(default=[0.04, 0.25])
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
     perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]

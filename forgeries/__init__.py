@@ -2,17 +2,12 @@
 
 from forgeries.masks import MASKS
 from forgeries.methods import METHODS, list_methods
-from forgeries.perturbations import PERTURBATIONS
+from forgeries.perturbations import GRIDS, OPERATIONS
 
 
 def list_masks() -> list[str]:
-    """Kinds of masks."""
+    """Kinds of masks; beside them there are masks from files, `files:FOLDER`."""
     return list(MASKS)
 
 
-def list_perturbations() -> list[str]:
-    """Names of what can be done to a picture after it was forged."""
-    return list(PERTURBATIONS)
-
-
-__all__ = ["MASKS", "METHODS", "PERTURBATIONS", "list_masks", "list_methods", "list_perturbations"]
+__all__ = ["GRIDS", "MASKS", "METHODS", "OPERATIONS", "list_masks", "list_methods"]

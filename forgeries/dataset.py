@@ -16,9 +16,9 @@ from configs.schema import RunConfig
 from configs.streams import stream
 from forgeries.cache import PaintCache, paint_cache
 from forgeries.index import Photo, PhotoList
-from forgeries.masks import draw_mask
+from forgeries.masks import check_masks, draw_mask
 from forgeries.methods import Method, find_method
-from forgeries.perturbations import perturb
+from forgeries.perturbations import expand, parse, perturb, resized
 
 DECODED_BYTES = 256 * 2 ** 20
 """Decoded photographs that each process keeps, in bytes."""
@@ -26,9 +26,11 @@ DECODED_BYTES = 256 * 2 ** 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """What forgeries are made of; where several are named, one is drawn uniformly for each picture.
+    """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or kinds of
+    masks by `mask_weights` of any sum. `cache` keeps what slow methods painted; it changes no picture.
 
-    `cache` keeps what slow methods painted; it changes no picture.
+    Raises:
+        UserError: a mask or a perturbation that there is not.
     """
 
     methods: tuple[str, ...]
@@ -37,20 +39,40 @@ class Recipe:
     image_size: int
     perturbations: tuple[str, ...] = ("none",)
     shrink: tuple[float, float] | None = None
+    mask_weights: tuple[float, ...] | None = None
     cache: PaintCache | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        # Here, so that a mistake is told before worker processes run into it.
+        for kind in self.masks:
+            check_masks(kind)
+        for name in self.perturbations:
+            parse(name)
 
     @classmethod
     def of(cls, config: RunConfig) -> "Recipe":
         """From the `forgeries` section and `photos.shrink`."""
         section, shrink = config.forgeries, config.photos.shrink
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
-                   section.image_size, tuple(section.perturbations), (shrink[0], shrink[1]) if shrink else None,
+                   section.image_size, tuple(expand(section.perturbations)), (shrink[0], shrink[1]) if shrink else None,
+                   tuple(section.masks.values()) if isinstance(section.masks, dict) else None,
                    paint_cache(section.cache_gigabytes))
+
+    def draw_kind(self, generator: np.random.Generator) -> str:
+        """A kind of mask."""
+        if self.mask_weights is None:
+            return str(generator.choice(self.masks))
+        return str(generator.choice(self.masks, p=np.divide(self.mask_weights, sum(self.mask_weights))))
 
 
 @dataclass(frozen=True)
 class Forgery:
-    """A forged picture: `image` and `original` RGB uint8 H×W×3, `mask` bool H×W, and where it came from."""
+    """A forged picture: `image` RGB uint8 H×W×3 with `mask` bool H×W, the `original` RGB uint8 before forging, and
+    where it came from.
+
+    `perturbation` is the name in the recipe, `applied` what was done: the same chain with the values that were drawn.
+    Some perturbations change the size of `image` and `mask`; `original` keeps its own.
+    """
 
     image: np.ndarray
     mask: np.ndarray
@@ -58,6 +80,7 @@ class Forgery:
     method: str
     mask_kind: str
     perturbation: str
+    applied: str
     photo: str
     source: str
     digest: str
@@ -74,14 +97,15 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     generator = stream(seed, stream_name, epoch, index)
     photo = photos[index % len(photos) if balanced else int(generator.integers(len(photos)))]
     original = draw_square(photo, recipe.image_size, recipe.shrink, generator, flip)
-    mask_kind = str(generator.choice(recipe.masks))
-    mask = draw_mask(mask_kind, recipe.image_size, recipe.image_size, recipe.mask_fraction, generator)
+    mask_kind = recipe.draw_kind(generator)
+    mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
     method, perturbation = method or drawn[0], perturbation or drawn[1]
     painter, chance = find_method(method), stream(seed, stream_name, epoch, index, method)
     paint = recipe.cache.paint if recipe.cache and painter.speed != "fast" else Method.paint
-    image = paint(painter, original, mask, chance)
-    return Forgery(perturb(image, perturbation), mask, original, method, mask_kind, perturbation, photo.name,
+    after = perturb(paint(painter, original, mask, chance), mask, perturbation,
+                    stream(seed, stream_name, epoch, index, "perturb", perturbation))
+    return Forgery(after.image, after.mask, original, method, mask_kind, perturbation, after.applied, photo.name,
                    photo.source, photo.digest)
 
 
@@ -135,8 +159,12 @@ class ForgeryDataset(PictureDataset):
                             perturbation=self.perturbation, balanced=self.balanced, flip=self.flip)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        forgery = self.forgery(i)
-        return to_tensor(forgery.image), torch.from_numpy(forgery.mask)[None].float()
+        forgery, side = self.forgery(i), self.recipe.image_size
+        image, mask = forgery.image, forgery.mask
+        if mask.shape != (side, side):
+            # A batch is of one size.
+            image, mask = resized(image, mask, side, side)
+        return to_tensor(image), torch.from_numpy(mask)[None].float()
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

@@ -1,6 +1,6 @@
 """The benchmark: each detector × perturbation × method, on photographs that no detector was trained on."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from configs.errors import UserError
 from configs.files import read_rows, write_atomic, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
+from configs.streams import stream
 from detectors.checkpoints import LoadedDetector, load_detector
 from detectors.inference import predict_map, to_grey
 from forgeries.dataset import ForgeryDataset, Recipe
-from forgeries.perturbations import perturb
+from forgeries.perturbations import covers, expand, perturb
 from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import Case, read_forged_folder
 from results.metrics import score_map
@@ -61,16 +62,17 @@ class ForgedCases(Dataset[TestCase]):
 class ReadCases(Dataset[TestCase]):
     """Cases of a forged dataset on disk."""
 
-    def __init__(self, cases: Sequence[Case], perturbation: str) -> None:
-        self.cases, self.perturbation = cases, perturbation
+    def __init__(self, cases: Sequence[Case], perturbation: str, seed: int) -> None:
+        self.cases, self.perturbation, self.seed = cases, perturbation, seed
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> TestCase:
         case = self.cases[index]
-        image, mask = case.load()
-        return TestCase(case.name, case.source, "", perturb(image, self.perturbation), mask)
+        generator = stream(self.seed, "perturb", case.method, case.name, self.perturbation)
+        after = perturb(*case.load(), self.perturbation, generator)
+        return TestCase(case.name, case.source, "", after.image, after.mask)
 
 
 def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> None:
@@ -87,7 +89,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     finished: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in read_rows(out / "records.csv"):
         finished.setdefault((row["perturbation"], row["method"], row["detector"]), []).append(row)
-    jobs = [(*key, name) for key in sets for name in detectors]
+    jobs, first = [(*key, name) for key in sets for name in detectors], next(iter(sets))[0]
 
     def rows() -> list[dict[str, Any]]:
         return [row for job in jobs for row in finished.get(job, ())]
@@ -100,7 +102,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
                 progress.update(len(cases))
                 continue
             # The gallery shows the first perturbation only.
-            shown = settings.gallery if perturbation == settings.perturbations[0] else 0
+            shown = settings.gallery if perturbation == first else 0
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in pending}
             for index, case in enumerate(_loaded(cases, config.forgeries.workers)):
                 gallery = out / "gallery" / f"{method}-{index}" if index < shown else None
@@ -165,9 +167,9 @@ def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector], photo
         known = [(str(photo.path), photo.digest) for photo in photos]
     for name, detector in detectors.items():
         refuse_trained_on(name, detector.provenance, known)
-    return {(perturbation, method): ReadCases(read[method], perturbation) if read
+    return {(perturbation, method): ReadCases(read[method], perturbation, config.seed) if read
             else ForgedCases(config, photos, method, perturbation)
-            for perturbation in settings.perturbations for method in read or settings.methods}
+            for perturbation in expand(settings.perturbations) for method in read or settings.methods}
 
 
 def _loaded(cases: Dataset[TestCase], workers: int) -> Iterator[TestCase]:
@@ -189,15 +191,18 @@ def _score(name: str, detector: LoadedDetector, case: TestCase, method: str, per
         raise UserError(f"{name}: cannot be scored on {method} picture {case.name}: {error}") from None
     if gallery:
         _write_png(gallery / f"map-{name}.png", to_grey(probability))
-    return {"detector": name, "seen": _seen(method, detector.provenance["methods"]),
-            "perturbation_seen": _seen(perturbation, detector.provenance["perturbations"]),
+    trained_on = detector.provenance
+    return {"detector": name, "seen": _seen(method, trained_on["methods"], str.__eq__),
+            "perturbation_seen": _seen(perturbation, trained_on["perturbations"], covers),
             "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
             **{key: "" if np.isnan(value) else f"{value:.9g}" for key, value in figures.items()}}
 
 
-def _seen(name: str, trained_on: Sequence[str] | None) -> str:
+def _seen(name: str, trained_on: Sequence[str] | None, includes: Callable[[str, str], bool]) -> str:
     """What a detector was trained on is not known of every published checkpoint."""
-    return "unknown" if trained_on is None else "seen" if name in trained_on else "unseen"
+    if trained_on is None:
+        return "unknown"
+    return "seen" if any(includes(trained, name) for trained in trained_on) else "unseen"
 
 
 def _show_case(place: Path, case: TestCase, board: SummaryWriter, method: str) -> None:

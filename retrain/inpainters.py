@@ -53,7 +53,7 @@ class PaintingDataset(PictureDataset):
         generator = stream(self.seed, self.stream_name, *divmod(i, self.length))
         photo = self.photos[int(generator.integers(len(self.photos)))]
         image = draw_square(photo, self.size, self.shrink, generator)
-        mask = draw_mask(str(generator.choice(MASKS)), self.size, self.size, (0.05, 0.35), generator)
+        mask = draw_mask(str(generator.choice(MASKS)), image, (0.05, 0.35), generator)
         item = torch.cat([to_tensor(image), torch.from_numpy(mask)[None].float()])
         return item, item
 

@@ -15,6 +15,7 @@ from detectors import create_detector
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
 from forgeries.index import Photo
+from forgeries.perturbations import expand
 from forgeries.photos import PhotoSet
 from retrain.pretrain import pretrain
 from retrain.trainer import Trained, train
@@ -66,7 +67,7 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
     settings = config.retrain
     return {
         "methods": config.forgeries.methods, "masks": config.forgeries.masks,
-        "perturbations": config.forgeries.perturbations, "image_size": config.forgeries.image_size,
+        "perturbations": expand(config.forgeries.perturbations), "image_size": config.forgeries.image_size,
         "photos": {"train": sources(photos.train), "val": sources(photos.val)}, "seed": config.seed,
         "epochs": settings.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size,

@@ -34,7 +34,7 @@ def test_paper_preset_is_the_published_space():
     ("search.epochs=-3", "search.epochs = -3: must be greater than or equal to 1"),
     ("search.epochs=true", "search.epochs = True"),
     ("search.strategy=magic", "search.strategy = 'magic': must be one of one-shot, darts"),
-    ("forgeries.methods=[TE,XX]", "forgeries.methods.1 = 'XX': must be one of TE, NS, PM"),
+    ("forgeries.methods=[TE,XX]", "forgeries.methods.1 = 'XX': must be one of TE, NS"),
     ("forgeries.methods=[TE,TE]", "once"),
     ("space.operations=[conv9]", "space.operations.0 = 'conv9'"),
     ("space.cells=5", "channels has 3 entries for cells = 5"),

@@ -12,8 +12,9 @@ from configs.load import load_config
 from detectors.checkpoints import LoadedDetector, save_detector
 from detectors.mantranet import ManTraNet
 from forgeries.photos import find_photos
+from forgeries.readers import read_forged_folder
 from results import benchmark
-from results.benchmark import RECORDS, run_benchmark
+from results.benchmark import RECORDS, ReadCases, run_benchmark
 
 OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4", "device=cpu",
              "benchmark.methods=[TE, NS]", "benchmark.perturbations=[none, jpeg-75]", "benchmark.bootstrap=100",
@@ -168,6 +169,31 @@ def test_a_saved_checkpoint_is_benchmarked(tmp_path):
                   tmp_path)
     with (tmp_path / "results" / "records.csv").open() as file:
         assert [row["detector"] for row in csv.DictReader(file)] == ["mantranet"] * 4
+
+
+def test_perturbations_are_seen_where_training_drew_them_and_grids_are_expanded(folder, monkeypatch):
+    drawn = provenance() | {"perturbations": ["none", "jpeg-60..95"]}
+    monkeypatch.setattr(benchmark, "load_detector", lambda path, device: LoadedDetector("x", Brightness(), {}, drawn))
+    bench(load_config("quick", [*OVERRIDES, "benchmark.perturbations=[grid:jpeg, none, scale-0.5]"]), folder)
+    rows = read_rows(folder / "results" / "records.csv")
+    assert {row["perturbation"]: row["perturbation_seen"] for row in rows} == {
+        "jpeg-95": "seen", "jpeg-90": "seen", "jpeg-75": "seen", "jpeg-60": "seen", "jpeg-50": "unseen",
+        "jpeg-30": "unseen", "none": "seen", "scale-0.5": "unseen"}
+    assert (folder / "results" / "gallery" / "TE-0" / "image.png").is_file()
+
+
+def test_read_cases_are_perturbed_the_same_each_time_and_each_in_its_own_way(data):
+    def pictures(seed):
+        cases = ReadCases(read_forged_folder(data)["LAMA"], "crop-0.5..0.9+noise-20", seed)
+        return [cases[index] for index in range(len(cases))]
+
+    first, again, other = pictures(0), pictures(0), pictures(1)
+    assert all(one.image.tobytes() == two.image.tobytes() and (one.mask == two.mask).all()
+               for one, two in zip(first, again, strict=True))
+    assert len({case.image.tobytes() for case in first + other}) == len(first + other)
+    assert all(case.image.shape[:2] == case.mask.shape for case in first)
+    whole = [case.load()[0] for case in read_forged_folder(data)["LAMA"]]
+    assert all(case.image.size < image.size for case, image in zip(first, whole, strict=True))
 
 
 def test_maps_with_nan_are_an_error_and_no_record(folder, monkeypatch):
