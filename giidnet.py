@@ -221,32 +221,70 @@ def report(folder: Path | None, out: Path | None) -> None:
 
 @cli.command()
 @click.option("--photos", "photos", required=True, type=click.Path(path_type=Path), help="Folder of photographs.")
-@click.option("--methods", multiple=True, required=True, help="Inpainting method; repeat for several.")
+@click.option("--methods", multiple=True, required=True, help="Inpainting methods: --methods TE NS.")
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 @click.option("--count", default=100, show_default=True, type=click.IntRange(1), help="Pictures per method.")
 @click.option("--size", default=256, show_default=True, type=click.IntRange(16), help="Side of a picture.")
+@click.option("--masks", multiple=True, metavar="KIND[=WEIGHT]", help="Kind of mask, see 'giidnet list masks'; "
+              "repeatable, default all with equal weights.")
+@click.option("--fraction", nargs=2, default=(0.04, 0.25), show_default=True, type=click.FloatRange(0, 1, True, True),
+              help="Least and largest share of a picture that is painted.")
+@click.option("--perturb", multiple=True, default=["none"], metavar="CHAIN", help="What is done after forging, such "
+              "as resize-0.75+jpeg-60..95, see 'giidnet list perturbations'; of several one is drawn.")
+@click.option("--shrink", nargs=2, default=(0.5, 0.75), show_default=True, type=click.FloatRange(0, 1, True),
+              help="Factors that photographs are scaled down by; 1 1 keeps their own scale.")
+@click.option("--jobs", type=click.IntRange(0), help="Processes; default one for each core.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.argument("more_methods", nargs=-1, metavar="[METHOD]...")
 def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, ...], out: Path, count: int,
-               size: int, seed: int) -> None:
-    """Write a forged dataset: <METHOD>/{images,masks,originals} and manifest.csv."""
-    names = methods + more_methods
-    from configs.schema import Photos
+               size: int, masks: tuple[str, ...], fraction: tuple[float, float], perturb: tuple[str, ...],
+               shrink: tuple[float, float], jobs: int | None, seed: int) -> None:
+    """Write a forged dataset: <METHOD>/{images,masks,originals}, manifest.csv and a data card.
+
+    The same command continues one that was interrupted, and the same arguments give the same bytes.
+    """
+    names = tuple(dict.fromkeys(methods + more_methods))
     from forgeries import list_masks, list_methods
     for name in names:
         if name not in list_methods():
             raise UserError(f"method '{name}': unknown; known are {', '.join(list_methods())}")
+    if fraction[0] > fraction[1] or shrink[0] > shrink[1]:
+        raise UserError("--fraction and --shrink: must be the lower value, then the higher one")
+    kinds = dict(map(_weighed, masks)) or dict.fromkeys(list_masks(), 1.0)
+    from forgeries.perturbations import expand
+    chains = tuple(expand(perturb))
+    if not photos.exists():
+        raise UserError(f"{photos}: no such folder of photographs")
+    make_folder(out)
     from forgeries.dataset import Recipe
     from forgeries.photos import scan
     from forgeries.synthesize import synthesize as write
-    make_folder(out)
-    recipe = Recipe(tuple(names), tuple(list_masks()), (0.04, 0.25), size, ("none",), tuple(Photos().shrink or ()))
+    recipe = Recipe(names, tuple(kinds), fraction, size, chains, shrink if shrink != (1, 1) else None,
+                    tuple(kinds.values()) if len(set(kinds.values())) > 1 else None)
     with locked(out):
         found = scan([photos], size)
         click.echo(f"photographs: {len(found.photos)}, {len(found.skipped)} skipped", err=True)
         _tell_skipped(found.skipped)
-        written = write(found.photos, out, recipe, seed, count)
+        written = write(found.photos, out, recipe, seed, count, os.cpu_count() or 1 if jobs is None else jobs)
     click.echo(f"{written} pictures: {out.resolve() / 'manifest.csv'}")
+
+
+def _weighed(word: str) -> tuple[str, float]:
+    """Kind and weight of KIND or KIND=WEIGHT.
+
+    Raises:
+        UserError: unknown kind, or no positive number.
+    """
+    from forgeries.masks import check_masks
+    kind, _, weight = word.partition("=")
+    check_masks(kind)
+    try:
+        value = float(weight or 1)
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise UserError(f"--masks {word}: the weight must be a positive number")
+    return kind, value
 
 
 @cli.command("train-inpainter")
@@ -317,12 +355,33 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
 
 @cli.command("list")
 @click.argument("what", type=click.Choice(["methods", "masks", "perturbations", "detectors", "strategies", "presets"]))
-def list_command(what: str) -> None:
-    """List what can be named."""
+@click.argument("more_methods", nargs=-1, metavar="[METHOD]...")
+@click.option("--preview", type=click.Path(path_type=Path), metavar="FILE.png",
+              help="Of methods: a picture of what each does to one hole.")
+@click.option("--photo", type=click.Path(path_type=Path), help="The preview's photograph; default one of scikit-image.")
+@click.option("--mask", default="blob", show_default=True, help="Kind of the preview's hole.")
+def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None, photo: Path | None, mask: str) -> None:
+    """List what can be named; METHODs beside the known ones are adapters or files of weights."""
+    if what != "methods" and (preview or more_methods):
+        raise UserError(f"list {what}: --preview and further names belong to list methods")
+    if preview:
+        if preview.suffix.lower() != ".png":
+            raise UserError(f"{preview}: must end in .png")
+        from forgeries.masks import check_masks
+        check_masks(mask)
+        make_folder(preview.parent)
+        from forgeries.methods import list_methods
+        from forgeries.preview import draw_preview, preview_case
+        write_atomic(preview, draw_preview(*preview_case(photo, mask), [*list_methods(), *more_methods]))
+        click.echo(f"{preview.resolve()}")
+        return
     if what == "methods":
         from forgeries.methods import find_method, list_methods
-        methods = {name: find_method(name) for name in list_methods()}
-        found = {name: f"{method.title} ({method.source}; {method.kind})" for name, method in methods.items()}
+        methods = [find_method(name) for name in (*list_methods(), *more_methods)]
+        found = {method.name: ", ".join((f"{method.title} – {method.source} ({method.kind}", method.speed,
+                                         "deterministic" if method.deterministic else "random",
+                                         "rest untouched)" if method.composite else "whole picture made anew)"))
+                 for method in methods}
     elif what == "masks":
         from forgeries.masks import FILES, MASKS
         found = {name: mask.title for name, mask in MASKS.items()}

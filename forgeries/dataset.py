@@ -1,6 +1,6 @@
 """Forgeries made on the fly: each a pure function of (seed, stream, epoch, index)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from configs.pictures import read_photo
 from configs.schema import RunConfig
@@ -172,26 +172,13 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
-class _InOrder(Sampler[int]):
-    """From `start` to the end."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.items = range(start, stop)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-
 def make_loader(dataset: PictureDataset, batch_size: int, workers: int, start: int = 0) -> DataLoader:
     """Batches of the dataset in order, from item `start`; the same for any number of workers."""
-    return DataLoader(dataset, batch_size, sampler=_InOrder(start, len(dataset)), num_workers=workers,
-                      worker_init_fn=_one_thread, generator=torch.Generator())
+    return DataLoader(dataset, batch_size, sampler=range(start, len(dataset)), num_workers=workers,
+                      worker_init_fn=one_thread, generator=torch.Generator())
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int) -> None:
     """Workers share the cores with the training process."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

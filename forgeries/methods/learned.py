@@ -32,7 +32,7 @@ CONTEXT = 128
 
 LARGEST_HEADER = 2 ** 20
 
-TITLES = {"coder": "re-synthesis by an encoder–decoder", "gated": "gated convolutions, small"}
+TITLES = {"coder": "re-synthesis", "gated": "gated convolutions"}
 SOURCES = {"coder": "this project", "gated": "after Yu et al. 2019"}
 
 
@@ -110,8 +110,8 @@ def learned_method(path: Path) -> Method:
     """
     found = describe(path)
     spec, coder = found["spec"], found["spec"]["network"] == "coder"
-    kind = f"{spec['up']} ×{2 ** spec['depth']}, {spec['activation']}, {spec['loss']}"
-    return Method(found["name"], "re-synthesis" if coder else "learned", f"{TITLES[spec['network']]} ({kind})",
+    title = f"{TITLES[spec['network']]}, {spec['up']} ×{2 ** spec['depth']}, {spec['activation']}, {spec['loss']}"
+    return Method(found["name"], "re-synthesis" if coder else "learned", title,
                   SOURCES[spec["network"]], _fill(path, MARGIN if coder else CONTEXT), "fast" if coder else "medium",
                   blind=not coder, parameters=spec, version=_digest(path))
 

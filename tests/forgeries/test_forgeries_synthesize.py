@@ -2,16 +2,19 @@
 
 import csv
 import hashlib
+import multiprocessing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs.errors import UserError
 from configs.schema import Photos
-from forgeries.dataset import Recipe
+from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.photos import find_photos
 from forgeries.readers import read_forged_folder
-from forgeries.synthesize import synthesize
+from forgeries.synthesize import PART, synthesize
 
 COUNT, KINDS = 3, ("images", "masks", "originals")
 RECIPE = Recipe(("TE", "PC"), ("rectangle", "blob"), (0.05, 0.2), 32, shrink=(0.25, 0.5))
@@ -74,3 +77,78 @@ def test_datasets_of_others_need_no_manifest_and_may_be_any_format(tmp_path):
     image, mask = cases["LaMa"][0].load()
     assert (image == [255, 0, 0]).all()
     assert mask.tolist() == [[False, False, False, True], [True, True, False, False]]
+
+
+def whole(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_processes_write_the_same_bytes(folder, photos, tmp_path, jobs):
+    assert synthesize(photos, tmp_path, RECIPE, 3, COUNT, jobs) == 2 * COUNT
+    assert whole(tmp_path) == whole(folder)
+
+
+@pytest.mark.parametrize("finished", [0, 1, 4])
+def test_an_interrupted_synthesis_is_continued_and_another_refused(folder, photos, tmp_path, monkeypatch, finished):
+    real = ForgeryDataset.forgery
+    made: list[int] = []
+
+    def forgery(self, i):
+        made.append(i)
+        return real(self, i) if len(made) <= finished else 1 / 0
+
+    monkeypatch.setattr(ForgeryDataset, "forgery", forgery)
+    with pytest.raises(ZeroDivisionError):
+        synthesize(photos, tmp_path, RECIPE, 3, COUNT)
+    # As a kill in the middle of a line leaves it.
+    with (tmp_path / PART).open("a") as file:
+        file.write("TE,0000")
+    with pytest.raises(UserError, match="another recipe"):
+        synthesize(photos, tmp_path, RECIPE, 4, COUNT)
+    made.clear()
+    monkeypatch.setattr(ForgeryDataset, "forgery", lambda self, i: (made.append(i), real(self, i))[1])
+    assert synthesize(photos, tmp_path, RECIPE, 3, COUNT) == 2 * COUNT
+    assert len(made) == 2 * COUNT - finished
+    assert whole(tmp_path) == whole(folder)
+    made.clear()
+    assert synthesize(photos, tmp_path, RECIPE, 3, COUNT) == 2 * COUNT and not made
+
+
+def test_killed_processes_leave_what_is_continued(folder, photos, tmp_path):
+    context = multiprocessing.get_context("fork")
+    for _ in range(20):
+        process = context.Process(target=synthesize, args=(photos, tmp_path, RECIPE, 3, COUNT))
+        process.start()
+        process.join(0.15)
+        process.kill()
+        process.join()
+        if (tmp_path / "manifest.csv").exists():
+            break
+    synthesize(photos, tmp_path, RECIPE, 3, COUNT)
+    found = {path: data for path, data in whole(tmp_path).items() if not path.name.startswith(".")}
+    assert found == whole(folder)
+
+
+def test_the_manifest_says_what_was_applied(photos, tmp_path):
+    recipe = replace(RECIPE, perturbations=("jpeg-60..95", "crop-0.8"))
+    synthesize(photos, tmp_path, recipe, 0, 6)
+    rows = manifest(tmp_path)
+    assert {row["perturbation"] for row in rows} == set(recipe.perturbations)
+    for row in rows:
+        image, original = (np.asarray(Image.open(tmp_path / row["method"] / kind / f"{row['name']}.png"))
+                           for kind in ("images", "originals"))
+        assert original.shape == (32, 32, 3) and image.shape == (int(row["height"]), int(row["width"]), 3)
+        if row["perturbation"] == "crop-0.8":
+            assert image.shape[:2] == (26, 26) and row["applied"] == "crop-0.8"
+        else:
+            assert 60 <= int(row["applied"].removeprefix("jpeg-")) <= 95
+
+
+def test_the_card_tells_the_figures_of_the_manifest(folder, photos):
+    text = (folder / "README.md").read_text()
+    fractions = sorted(float(row["mask_fraction"]) for row in manifest(folder))
+    assert f"{2 * COUNT} pictures, forged by 2 inpainting methods from {len(photos)} photographs" in text
+    assert f"from {fractions[0]:.3f} to {fractions[-1]:.3f}" in text
+    for line in ("| TE | 3 | pde | fast marching | Telea 2004 |", "| 32 × 32 | 6 |", "seed 3", "255 = inpainted"):
+        assert line in text
