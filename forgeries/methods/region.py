@@ -1,6 +1,10 @@
-"""Where the hole is, and the picture without what it hides."""
+"""Where the hole is, the picture without what it hides, and the patches that it leaves whole."""
+
+from collections.abc import Sequence
 
 import numpy as np
+
+from configs.errors import UserError
 
 
 def around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
@@ -17,3 +21,20 @@ def blanked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     result = image.copy()
     result[mask] = np.round(cv2.mean(image, (~mask).view(np.uint8))[:3])
     return result
+
+
+def whole_patches(mask: np.ndarray, sides: Sequence[int], method: str) -> tuple[int, np.ndarray]:
+    """The first of `sides` (pixels) of which `mask` (bool H×W) leaves a square patch whole, and bool H×W: the pixels
+    `side // 2` below and right of the upper left pixel of such a patch, which are the anchors of OpenCV's filters.
+
+    Raises:
+        UserError: there is none; the line names `method`.
+    """
+    import cv2
+    known = (~mask).view(np.uint8)
+    for side in sides:
+        whole = cv2.erode(known, np.ones((side, side)), borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
+        if whole.any():
+            return side, whole
+    raise UserError(f"method '{method}': the mask leaves no patch of {sides[-1]}×{sides[-1]} pixels whole; "
+                    "lower forgeries.mask_fraction")
