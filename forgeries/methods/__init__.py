@@ -20,9 +20,10 @@ from forgeries.methods.method import Fill, Method
 from forgeries.methods.offsets import OFFSETS
 from forgeries.methods.patch import PATCHES
 from forgeries.methods.pde import PDE
+from forgeries.methods.xphoto import XPHOTO
 
 METHODS: Mapping[str, Method] = {method.name: method for method in (
-    *PDE, *PATCHES, *EXEMPLARS, *OFFSETS, *CLONES,
+    *PDE, *PATCHES, *EXEMPLARS, *OFFSETS, *CLONES, *XPHOTO,
     *(learned_method(path) for path in shipped().values()))}
 """Those that come with this project."""
 

@@ -32,7 +32,8 @@ def _fill(image: np.ndarray, mask: np.ndarray, centres: np.ndarray, side: int) -
     # A frame of unknown pixels that are not to be painted lets patches at the border be like all others.
     known, hole, centres = (np.pad(part, reach) for part in (~mask, mask, centres))
     result = np.pad(blanked(image, mask), ((reach, reach), (reach, reach), (0, 0)))
-    lab = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) - np.float32([50, 0, 0])
+    lab = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab[..., 0] -= 50  # about zero, where float32 is finest
     planes = [np.ascontiguousarray(lab[..., channel]) for channel in range(3)]
     squares = np.square(lab).sum(2)
     confidence = known.astype(np.float32)
@@ -67,10 +68,9 @@ def _most_urgent(lightness: np.ndarray, known: np.ndarray, hole: np.ndarray, con
     row, column = np.divmod(patches.reshape(rows.size, -1).argmax(1), side)
     down, right = gradient[:, rows + row, columns + column]
     smooth = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 1)
-    normal = np.stack([cv2.Sobel(smooth, cv2.CV_32F, *order)[rows, columns] for order in ((0, 1), (1, 0))])
-    normal /= np.maximum(np.linalg.norm(normal, axis=0), 1e-6)
+    y, x = (cv2.Sobel(smooth, cv2.CV_32F, *order)[rows, columns] for order in ((0, 1), (1, 0)))
     # An isophote is at a right angle to the gradient; the lightness of CIELAB ends at 100.
-    data = abs(right * normal[0] - down * normal[1]) / 100
+    data = abs(right * y - down * x) / np.maximum(np.hypot(y, x), 1e-6) / 100
     best = int((confident * (data + FLAT)).argmax())
     return int(rows[best]), int(columns[best]), float(confident[best])
 
@@ -88,15 +88,13 @@ def _best_exemplar(planes: list[np.ndarray], squares: np.ndarray, centres: np.nd
     if not centres[area][inner].any():
         area = np.s_[0:centres.shape[0], 0:centres.shape[1]]
     weights = known.astype(np.float32)
-    cost = cv2.filter2D(squares[area], -1, weights)
-    for channel, plane in enumerate(planes):
-        cost -= cv2.filter2D(plane[area], -1, 2 * weights * patch[..., channel])
-    costs = np.where(centres[area], cost, np.inf)[inner]
+    products = sum(cv2.filter2D(plane[area], -1, weights * patch[..., channel]) for channel, plane in enumerate(planes))
+    costs = np.where(centres[area], cv2.filter2D(squares[area], -1, weights) - 2 * products, np.inf)[inner]
     row, column = divmod(int(costs.argmin()), costs.shape[1])
     return area[0].start + reach + row, area[1].start + reach + column
 
 
 EXEMPLARS = (
-    Method("EB", "patch", "exemplar-based, edges first", "Criminisi et al. 2004", _exemplar, "slow",
+    Method("EB", "patch", "exemplar-based, edges first", "Criminisi et al. 2004", _exemplar, "medium",
            parameters={"patch": SIDES[0], "search": SEARCH}),
 )

@@ -9,11 +9,11 @@ from forgeries.methods.poisson import poisson_fill
 from forgeries.methods.region import blanked, whole_patches
 
 SIDES = (8, 6, 4, 3)
-"""Sides of the patches that are matched, in pixels: the first of which the picture has a whole one. The paper's is 8."""
+"""Sides of the patches that are matched, in pixels: the first of which the picture has a whole one; 8 in the paper."""
 LABELS = 60
 """Dominant offsets (paper, section 4.2)."""
-DIMENSIONS = 12
-"""Principal components that patches are compared by."""
+FREQUENCIES = (*((0, down, across) for down in range(4) for across in range(4 - down)), (1, 0, 0), (2, 0, 0))
+"""Colour plane, vertical and horizontal frequency of the numbers that patches are compared by."""
 QUERIES, NEIGHBOURS = 2000, 24
 """Patches, spread evenly, that are matched, and how many of the most similar to each are looked at."""
 NODES = 2500
@@ -49,7 +49,7 @@ def _dominant_offsets(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     side, whole = whole_patches(mask, SIDES, "OS")
     places = np.argwhere(whole)
     query = np.linspace(0, len(places) - 1, min(QUERIES, len(places))).astype(int)
-    keys = _descriptors(image, places, query, side)
+    keys = _descriptors(image, places, side)
     found = KDTree(keys).query(keys[query], k=np.arange(1, min(NEIGHBOURS, len(places)) + 1))[1]
     # Neighbouring patches look alike wherever the picture is smooth: they say nothing of its structure (section 3.1).
     moves = places[found] - places[query][:, None]
@@ -65,17 +65,15 @@ def _dominant_offsets(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return peaks[order] - (height - 1, width - 1)
 
 
-def _descriptors(image: np.ndarray, places: np.ndarray, sample: np.ndarray, side: int) -> np.ndarray:
-    """Leading principal components, float32 N×D, of the colours of the patches at `places`; axes from a sample."""
+def _descriptors(image: np.ndarray, places: np.ndarray, side: int) -> np.ndarray:
+    """What the patches at `places` look like, float32 N×12: `FREQUENCIES` of the cosine transform of their luma and the
+    means of their chroma, in scales that make Euclidean distances those of the patches, were nothing left out."""
     import cv2
-    reach = side // 2
-    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), (0, 1))
-    patches = windows[places[sample, 0] - reach, places[sample, 1] - reach].reshape(len(sample), -1).astype(np.float32)
-    patches -= patches.mean(0)
-    axes = np.linalg.eigh(patches.T @ patches)[1][:, :-DIMENSIONS - 1:-1].astype(np.float32)
-    picture = image.astype(np.float32) - 128
-    return np.stack([sum(cv2.filter2D(picture[..., channel], -1, kernel[channel])[*places.T] for channel in range(3))
-                     for kernel in axes.T.reshape(-1, 3, side, side)], 1)
+    planes = cv2.split(cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2YCrCb))
+    waves = np.cos(np.pi / side * np.outer(np.arange(4), np.arange(side) + 0.5)) * np.sqrt(2 / side)
+    waves[0] /= np.sqrt(2)
+    return np.stack([cv2.sepFilter2D(planes[plane], -1, waves[across], waves[down])[*places.T]
+                     for plane, down, across in FREQUENCIES], 1)
 
 
 def _cover(offsets: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -177,8 +175,11 @@ def _expand(graph: _Graph) -> np.ndarray:
             first_new, second_new = seams(new, after_seam), seams(before_seam, new)
             gain = graph.unary[label] - graph.unary[labels, own]
             gain += np.bincount(edges // nodes, first_new - keep, nodes) - np.bincount(edges % nodes, first_new, nodes)
-            capacities = np.concatenate([first_new + second_new - keep, gain, -gain])
-            network = csr_array((capacities.round().clip(0).astype(np.int32), (rows, columns)), (nodes + 2,) * 2)
+            if (gain >= 0).all():
+                continue
+            capacities = np.concatenate([first_new + second_new - keep, gain, -gain]).round().astype(np.int32)
+            some = capacities > 0
+            network = csr_array((capacities[some], (rows[some], columns[some])), (nodes + 2,) * 2)
             residual = network - maximum_flow(network, source, sink).flow
             residual.data = np.maximum(residual.data, 0)
             residual.eliminate_zeros()
@@ -193,7 +194,7 @@ def _expand(graph: _Graph) -> np.ndarray:
 def _blend(known: np.ndarray, mask: np.ndarray, pixels: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """The copies, with Poisson's equation hiding their seams (section 4.3): the differences of neighbours are those of
     their sources, and where these are of two copies the mean of both."""
-    origin = np.stack(np.mgrid[:mask.shape[0], :mask.shape[1]], -1) + 1
+    origin = np.moveaxis(np.indices(mask.shape), 0, -1) + 1
     origin[*pixels.T] += offsets
     colours, hidden = np.pad(known.astype(float), ((1, 1), (1, 1), (0, 0))), np.pad(mask, 1, constant_values=True)
 
@@ -201,9 +202,9 @@ def _blend(known: np.ndarray, mask: np.ndarray, pixels: np.ndarray, offsets: np.
         here, there = (origin[:mask.shape[0] - step[0], :mask.shape[1] - step[1]], origin[step[0]:, step[1]:])
         total, count = np.zeros((*here.shape[:2], 3)), np.zeros((*here.shape[:2], 1))
         for one, other in ((here, here + step), (there - step, there)):
-            one, other = (one[..., 0], one[..., 1]), (other[..., 0], other[..., 1])
-            seen = ~(hidden[one] | hidden[other])[..., None]
-            total += np.where(seen, colours[other] - colours[one], 0)
+            start, end = tuple(np.moveaxis(one, -1, 0)), tuple(np.moveaxis(other, -1, 0))
+            seen = ~(hidden[start] | hidden[end])[..., None]
+            total += np.where(seen, colours[end] - colours[start], 0)
             count += seen
         mean = total / np.maximum(count, 1)
         return np.pad(mean, ((0, step[0]), (0, step[1]), (0, 0)))
