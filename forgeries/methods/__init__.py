@@ -14,13 +14,17 @@ import numpy as np
 
 from configs.errors import UserError
 from forgeries.methods.clone import CLONES
+from forgeries.methods.exemplar import EXEMPLARS
 from forgeries.methods.learned import learned_method, shipped
 from forgeries.methods.method import Fill, Method
+from forgeries.methods.offsets import OFFSETS
 from forgeries.methods.patch import PATCHES
 from forgeries.methods.pde import PDE
+from forgeries.methods.xphoto import XPHOTO
 
 METHODS: Mapping[str, Method] = {method.name: method for method in (
-    *PDE, *PATCHES, *CLONES, *(learned_method(path) for path in shipped().values()))}
+    *PDE, *PATCHES, *EXEMPLARS, *OFFSETS, *CLONES, *XPHOTO,
+    *(learned_method(path) for path in shipped().values()))}
 """Those that come with this project."""
 
 GROUP = "giidnet.methods"

@@ -41,5 +41,9 @@ class Method:
         Raises:
             UserError: the method cannot paint this mask.
         """
+        import cv2
         painted = self.fill(image, mask, generator)
-        return np.where(mask[..., None], painted, image) if self.composite else painted
+        if not self.composite:
+            return painted
+        # np.where would take 6 % of the time of the fastest methods.
+        return cv2.copyTo(np.ascontiguousarray(painted), mask.astype(np.uint8), image.copy())

@@ -8,7 +8,7 @@ from configs.errors import UserError
 from forgeries import list_methods
 from forgeries.masks import draw_mask
 from forgeries.methods import inpaint
-from forgeries.methods.clone import poisson_blend
+from forgeries.methods.poisson import poisson_blend
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 48) -> np.ndarray:
