@@ -27,7 +27,7 @@ DECODED_BYTES = 256 * 2 ** 20
 @dataclass(frozen=True)
 class Recipe:
     """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or kinds of
-    masks by `mask_weights` of any sum. `cache` keeps what slow methods painted; it changes no picture.
+    masks by `mask_weights` of any sum. `cache` keeps what was painted; it changes no picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -102,7 +102,7 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
     method, perturbation = method or drawn[0], perturbation or drawn[1]
     painter, chance = find_method(method), stream(seed, stream_name, epoch, index, method)
-    paint = recipe.cache.paint if recipe.cache and painter.speed != "fast" else Method.paint
+    paint = recipe.cache.paint if recipe.cache else Method.paint
     after = perturb(paint(painter, original, mask, chance), mask, perturbation,
                     stream(seed, stream_name, epoch, index, "perturb", perturbation))
     return Forgery(after.image, after.mask, original, method, mask_kind, perturbation, after.applied, photo.name,

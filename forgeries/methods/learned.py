@@ -13,6 +13,7 @@ import numpy as np
 
 from configs.errors import UserError
 from forgeries.methods.method import Fill, Method
+from forgeries.methods.region import around
 
 if TYPE_CHECKING:
     from forgeries.methods.networks import Coder, GatedInpainter
@@ -169,13 +170,6 @@ def _fill(path: Path, margin: int) -> Fill:
         result[place] = (painted[0, :, :height, :width].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
         return result
     return fill
-
-
-def around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the smallest box around the mask, with `margin` pixels more on each side where there are."""
-    found = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
-    rows, columns = (slice(max(0, int(places[0]) - margin), int(places[-1]) + 1 + margin) for places in found)
-    return rows, columns
 
 
 @contextmanager

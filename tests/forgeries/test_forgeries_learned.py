@@ -13,7 +13,6 @@ from forgeries.methods.learned import (
     SPECS,
     WEIGHTS,
     Spec,
-    around,
     describe,
     learned_method,
     load_network,
@@ -21,6 +20,7 @@ from forgeries.methods.learned import (
     shipped,
 )
 from forgeries.methods.networks import Coder, GatedConv, build
+from forgeries.methods.region import around
 
 ACTIVATIONS, LOSSES = ("relu", "leaky", "elu", "gelu", "silu"), ("l1", "l2", "laplacian", "fourier")
 UPS = ("transposed", "pixel-shuffle", "nearest", "bilinear")
