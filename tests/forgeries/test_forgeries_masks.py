@@ -10,9 +10,11 @@ from scipy import ndimage
 
 from configs.errors import UserError
 from configs.load import dump_config, load_config
-from forgeries.dataset import Recipe
+from configs.schema import Photos
+from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.masks import MASKS, Mask, check_masks, draw_mask
-from giidnet import main, registries
+from forgeries.photos import find_photos
+from giidnet import _one_line_errors, main, registries
 
 sizes, seeds, kinds = st.integers(16, 96), st.integers(0, 2**32), st.sampled_from(sorted(MASKS))
 RANGE = (0.05, 0.2)
@@ -232,6 +234,17 @@ def test_files_that_are_no_masks_are_told(tmp_path, make, message):
     with pytest.raises(UserError, match=message) as error:
         draw(f"files:{tmp_path / 'masks'}", 0)
     assert "\n" not in str(error.value)
+
+
+def test_a_mistake_met_in_a_worker_process_is_one_line_too(tmp_path, capsys):
+    save(tmp_path / "black.png", np.zeros((8, 8)))
+    photos = find_photos(Photos(), 32).test
+    dataset = ForgeryDataset(photos, Recipe(("TE",), (f"files:{tmp_path}",), RANGE, 32), 0, "train", 2)
+    with pytest.raises(SystemExit) as code, _one_line_errors(debug=False):
+        list(make_loader(dataset, 2, 1))
+    assert code.value.code == 2
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith(f"giidnet: {tmp_path / 'black.png'}: all black") and not end
 
 
 @pytest.mark.parametrize("kind", ["star", "files:", "", "Rectangle", "rectangle "])
