@@ -310,7 +310,8 @@ def _read_mask(path: Path) -> np.ndarray:
     from configs.pictures import read_photo
     mask = read_photo(path)[..., 0] >= 128
     if mask.all() or not mask.any():
-        raise UserError(f"{path}: all {'white' if mask.all() else 'black'}; a mask must have both")
+        raise UserError(f"{path}: all {'white' if mask.all() else 'black'}; a mask is white where to inpaint, black "
+                        "elsewhere")
     mask.flags.writeable = False
     return mask
 

@@ -10,9 +10,11 @@ from scipy import ndimage
 
 from configs.errors import UserError
 from configs.load import dump_config, load_config
-from forgeries.dataset import Recipe
+from configs.schema import Photos
+from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.masks import MASKS, Mask, check_masks, draw_mask
-from giidnet import main, registries
+from forgeries.photos import find_photos
+from giidnet import _one_line_errors, main, registries
 
 sizes, seeds, kinds = st.integers(16, 96), st.integers(0, 2**32), st.sampled_from(sorted(MASKS))
 RANGE = (0.05, 0.2)
@@ -112,6 +114,14 @@ def test_an_object_follows_the_edges_of_the_picture():
     assert np.mean(on) > 1.8 * np.mean(off)
 
 
+def test_an_object_is_of_one_colour_as_far_as_the_picture_has_enough_of_it():
+    image = np.full((80, 80, 3), (200, 60, 60), np.uint8)
+    image[:, 37:] = 60, 60, 200
+    image += np.random.default_rng(0).integers(0, 20, image.shape, np.uint8)
+    shares = [draw("object", seed, image)[:, :37].sum() / draw("object", seed, image).sum() for seed in range(20)]
+    assert all(min(share, 1 - share) < 0.1 for share in shares) and len({share > 0.5 for share in shares}) == 2
+
+
 def test_an_object_follows_edges_of_pictures_larger_than_are_segmented():
     image = picture(600, 420, 3)
     mask = draw("object", 0, image)
@@ -144,16 +154,22 @@ def test_borders_are_straight_bands_and_sometimes_frames():
     assert sides == {1, 2, 3, 4}
 
 
-def test_text_is_of_many_letters_and_a_watermark_repeats_itself():
-    marks = []
-    for seed in range(20):
-        mask = draw("text", seed, picture(128, 128), (0.08, 0.12))
-        assert components(mask) >= 4 and thickness(mask) < 5
-        # The best fit of the mask to itself, moved by more than a letter.
-        spectrum = np.abs(np.fft.fft2(mask - mask.mean())) ** 2
-        echo = np.fft.ifft2(spectrum).real / spectrum.mean()
-        marks.append(echo[24:-24].max())
-    assert max(marks) > 0.4 > min(marks)
+def echo(mask):
+    """How well the mask fits itself when it is moved by more than a letter; 1 is exactly."""
+    def correlate(values):
+        return np.fft.fftshift(np.fft.ifft2(np.abs(np.fft.fft2(values, (256, 256))) ** 2).real)
+
+    found = correlate(mask - mask.mean()) / np.maximum(correlate(np.ones_like(mask, float)), mask.size / 4)
+    best = found.max()
+    found[108:149, 108:149] = 0
+    return found.max() / best
+
+
+def test_text_is_of_many_letters_and_about_half_are_watermarks_that_repeat_themselves():
+    masks = [draw("text", seed, picture(128, 128), (0.08, 0.12)) for seed in range(24)]
+    assert all(components(mask) >= 4 and thickness(mask) < 5 for mask in masks)
+    echoes = np.array([echo(mask) for mask in masks])
+    assert 6 <= (echoes > 0.8).sum() <= 18 and 6 <= (echoes < 0.65).sum() <= 18
 
 
 def save(path, mask):
@@ -176,6 +192,11 @@ def test_masks_from_files_that_fit_are_taken_as_they_are(tmp_path):
     assert found == flips
     doubled = draw(f"files:{tmp_path / 'below' / 'corner.png'}", 0, picture(64, 96))
     assert doubled.reshape(32, 2, 48, 2).all((1, 3)).sum() == corner.sum() == doubled.sum() / 4
+    spots = np.random.default_rng(0).random((30, 44)) < 0.3
+    save(tmp_path / "spots.png", spots)
+    nearest = np.array(Image.fromarray(spots).resize((32, 48), Image.Resampling.NEAREST))
+    mask = draw(f"files:{tmp_path / 'spots.png'}", 1, picture(48, 32), (0.1, 0.9))
+    assert any((mask == part).all() for part in (nearest, nearest[::-1], nearest[:, ::-1], nearest[::-1, ::-1]))
 
 
 @settings(max_examples=25, deadline=None)
@@ -213,6 +234,17 @@ def test_files_that_are_no_masks_are_told(tmp_path, make, message):
     with pytest.raises(UserError, match=message) as error:
         draw(f"files:{tmp_path / 'masks'}", 0)
     assert "\n" not in str(error.value)
+
+
+def test_a_mistake_met_in_a_worker_process_is_one_line_too(tmp_path, capsys):
+    save(tmp_path / "black.png", np.zeros((8, 8)))
+    photos = find_photos(Photos(), 32).test
+    dataset = ForgeryDataset(photos, Recipe(("TE",), (f"files:{tmp_path}",), RANGE, 32), 0, "train", 2)
+    with pytest.raises(SystemExit) as code, _one_line_errors(debug=False):
+        list(make_loader(dataset, 2, 1))
+    assert code.value.code == 2
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith(f"giidnet: {tmp_path / 'black.png'}: all black") and not end
 
 
 @pytest.mark.parametrize("kind", ["star", "files:", "", "Rectangle", "rectangle "])
