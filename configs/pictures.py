@@ -32,9 +32,9 @@ def decode_photo(data: bytes, origin: str) -> np.ndarray:
     if not data:
         raise UserError(f"{origin}: the file is empty")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:  # more pixels than OpenCV takes
         raise UserError(f"{origin}: cannot be decoded ({error.err})") from None
     if image is None:
         raise UserError(f"{origin}: no picture that can be decoded")
-    return np.ascontiguousarray(image[..., ::-1])
+    return image

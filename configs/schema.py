@@ -133,7 +133,8 @@ class Forgeries(Section):
     perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
     """One is drawn, uniformly, for each picture."""
     cache_gigabytes: Annotated[float, Field(ge=0)] = 4.0
-    """Disk space for what was painted, so that no hole is painted twice, in the user's cache folder or in $GIIDNET_CACHE; 0 keeps nothing."""
+    """Disk space for what was painted, so that no hole is painted twice; 0 keeps nothing. It lies in the user's cache
+    folder, or where the environment's GIIDNET_CACHE says."""
     workers: Annotated[int, Field(ge=0)] = 1
 
 

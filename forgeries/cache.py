@@ -55,14 +55,14 @@ class PaintCache:
         """
         name = key(method, image, mask, generator)
         path = self.folder / name[:2] / name[2:]
-        where = mask if method.composite else np.ones_like(mask)
-        found = _read(path, 3 * int(where.sum()))
+        where = np.flatnonzero(mask) if method.composite else np.arange(mask.size)
+        found = _read(path, 3 * where.size)
         if found is None:
-            painted = method.paint(image, mask, generator)
-            self._write(path, np.ascontiguousarray(painted[where]).tobytes())
+            painted = np.ascontiguousarray(method.paint(image, mask, generator))
+            self._write(path, painted.reshape(-1, 3)[where].tobytes())
             return painted
         result = image.copy()
-        result[where] = found.reshape(-1, 3)
+        result.reshape(-1, 3)[where] = found.reshape(-1, 3)
         return result
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -87,13 +87,13 @@ def paint_cache(gigabytes: float) -> PaintCache | None:
 
 def key(method: Method, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> str:
     """Address of a painted region: 40 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=20)
+    digest = hashlib.sha256()
     drawn = "" if method.deterministic else repr(generator.bit_generator.state)
     digest.update(repr((method.name, method.version, sorted(method.parameters.items()), method.composite, mask.shape,
                         drawn)).encode())
     digest.update(np.packbits(mask).tobytes())
     digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:40]
 
 
 def _read(path: Path, size: int) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from forgeries.cache import PaintCache, paint_cache
 from forgeries.index import Photo, PhotoList
 from forgeries.masks import check_masks, draw_mask
 from forgeries.methods import Method, find_method
-from forgeries.perturbations import expand, parse, perturb, resized
+from forgeries.perturbations import Perturbed, expand, parse, perturb, resized
 
 DECODED_BYTES = 256 * 2 ** 20
 """Decoded photographs that each process keeps, in bytes."""
@@ -101,10 +101,12 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
     method, perturbation = method or drawn[0], perturbation or drawn[1]
-    painter, chance = find_method(method), stream(seed, stream_name, epoch, index, method)
-    paint = recipe.cache.paint if recipe.cache else Method.paint
-    after = perturb(paint(painter, original, mask, chance), mask, perturbation,
-                    stream(seed, stream_name, epoch, index, "perturb", perturbation))
+    painter = find_method(method)
+    # A stream takes as long to make as a small hole to paint: none for what draws nothing.
+    chance = generator if painter.deterministic else stream(seed, stream_name, epoch, index, method)
+    painted = (recipe.cache.paint if recipe.cache else Method.paint)(painter, original, mask, chance)
+    after = Perturbed(painted, mask, "none") if perturbation == "none" else perturb(
+        painted, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))
     return Forgery(after.image, after.mask, original, method, mask_kind, perturbation, after.applied, photo.name,
                    photo.source, photo.digest)
 
@@ -124,11 +126,12 @@ def draw_square(photo: Photo, size: int, shrink: tuple[float, float] | None, gen
     factor = generator.uniform(*shrink) if shrink else 1.0
     side = min(round(size / factor), *pixels.shape[:2])
     top, left = (int(generator.integers(length - side + 1)) for length in pixels.shape[:2])
-    square = cv2.resize(pixels[top:top + side, left:left + side], (size, size), interpolation=cv2.INTER_AREA)
-    if flip:
-        for axis in (0, 1):
-            square = np.flip(square, axis) if generator.random() < 0.5 else square
-    return np.ascontiguousarray(square)
+    square = np.ascontiguousarray(pixels[top:top + side, left:left + side])
+    if square.shape[:2] != (size, size):
+        square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+    for axis in (0, 1) if flip else ():
+        square = cv2.flip(square, axis) if generator.random() < 0.5 else square
+    return square
 
 
 class PictureDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -169,7 +172,7 @@ class ForgeryDataset(PictureDataset):
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """RGB uint8 H×W×3 to float32 3×H×W in [0, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div_(255)
 
 
 def make_loader(dataset: PictureDataset, batch_size: int, workers: int, start: int = 0) -> DataLoader:

@@ -58,7 +58,7 @@ def draw_mask(kind: str, image: np.ndarray, fraction_range: tuple[float, float],
     draw, (low, high) = _drawing(kind, fraction_range), fraction_range
     for _ in range(TRIES):
         mask = draw(image, float(generator.uniform(low, high)), generator)
-        if low <= mask.mean() <= high and 0 < mask.sum() < mask.size:
+        if low <= _share(mask) <= high and 0 < np.count_nonzero(mask) < mask.size:
             return mask
     return _fit(mask, (low + high) / 2)
 
@@ -108,7 +108,7 @@ def _stroke(image: np.ndarray, fraction: float, generator: np.random.Generator) 
     import cv2
     height, width = image.shape[:2]
     mask, side = np.zeros((height, width), np.uint8), min(height, width)
-    while mask.mean() < fraction:
+    while _share(mask) < fraction:
         x, y = int(generator.integers(width)), int(generator.integers(height))
         angle, brush = generator.uniform(0, 2 * np.pi), int(generator.integers(max(2, side // 16), side // 6 + 2))
         for _ in range(generator.integers(2, 9)):
@@ -119,7 +119,7 @@ def _stroke(image: np.ndarray, fraction: float, generator: np.random.Generator) 
             cv2.line(mask, (x, y), (end_x, end_y), 1, brush)
             cv2.circle(mask, (end_x, end_y), brush // 2, 1, -1)
             x, y = end_x, end_y
-            if mask.mean() >= fraction:
+            if _share(mask) >= fraction:
                 break
     return mask.astype(bool)
 
@@ -328,9 +328,9 @@ def _from_file(files: tuple[Path, ...], fraction_range: tuple[float, float], ima
                       interpolation=cv2.INTER_NEAREST_EXACT)
     for axis in (0, 1):
         mask = np.flip(mask, axis) if generator.random() < 0.5 else mask
-    if fraction_range[0] <= mask.mean() <= fraction_range[1] or not mask.any():
+    if fraction_range[0] <= _share(mask) <= fraction_range[1] or not mask.any():
         return mask.astype(bool)
-    zoom = (fraction / mask.mean()) ** 0.5
+    zoom = (fraction / _share(mask)) ** 0.5
     # Anywhere inside of the picture, or where it has become larger than that, anywhere that fills it.
     moves = []
     for axis, side in ((0, width), (1, height)):
@@ -343,8 +343,14 @@ def _from_file(files: tuple[Path, ...], fraction_range: tuple[float, float], ima
 def _distance(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
     """Distance to a random point, in units of the picture's sides."""
     y, x = generator.uniform(0.15, 0.85, 2)
-    rows, columns = np.mgrid[:height, :width]
-    return np.hypot(rows / height - y, columns / width - x)
+    rows, columns = (np.arange(side, dtype=np.float32) / side - np.float32(centre)
+                     for side, centre in ((height, y), (width, x)))
+    return np.sqrt(rows[:, None] ** 2 + columns ** 2)
+
+
+def _share(mask: np.ndarray) -> float:
+    """Share of the pixels that are not 0; much faster than the mean."""
+    return np.count_nonzero(mask) / mask.size
 
 
 def _lowest(values: np.ndarray, fraction: float) -> np.ndarray:
