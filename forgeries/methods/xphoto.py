@@ -7,24 +7,32 @@ import numpy as np
 
 from configs.errors import UserError
 from forgeries.methods.method import Method
-from forgeries.methods.region import blanked
+from forgeries.methods.region import blanked, whole_patches
+
+PATCH = 8
+"""Side of the patches, in pixels, that OpenCV's shift map matches."""
 
 
 def has_xphoto() -> bool:
-    """Whether OpenCV's wheel has `xphoto`, told from its folder: importing it would slow down every usage error."""
+    """Whether OpenCV has `xphoto`, told from its wheel's folder: importing it would slow down every usage error."""
     found = find_spec("cv2")
     return found is not None and any(Path(place, "xphoto").is_dir() for place in found.submodule_search_locations or ())
 
 
 def _shift_map(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """In CIELAB, as OpenCV asks for; as float32, because 8 bits of it would shift all colours that are copied."""
-    import cv2
-    lab = cv2.cvtColor(blanked(image, mask).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    filled = cv2.cvtColor(_inpaint(lab, mask, "INPAINT_SHIFTMAP"), cv2.COLOR_LAB2RGB)
-    return np.round(255 * filled.clip(0, 1)).astype(np.uint8)
+    """In CIELAB, as OpenCV asks for; not by its own conversion, which does not lead back to all colours it came from.
+
+    Raises:
+        UserError: the mask leaves no patch of 8×8 pixels whole; OpenCV would leave the hole black.
+    """
+    from skimage.color import lab2rgb, rgb2lab
+    whole_patches(mask, (PATCH,), "SM")
+    lab = rgb2lab(blanked(image, mask)).astype(np.float32)
+    return np.round(255 * lab2rgb(_inpaint(lab, mask, "INPAINT_SHIFTMAP")).clip(0, 1)).astype(np.uint8)
 
 
 def _frequency_selective(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """In BGR, as OpenCV asks for. A picture of one colour all over comes back black: no frequency can be selected."""
     return _inpaint(blanked(image, mask)[..., ::-1], mask, "INPAINT_FSR_FAST")[..., ::-1]
 
 
@@ -41,7 +49,8 @@ def _inpaint(image: np.ndarray, mask: np.ndarray, algorithm: str) -> np.ndarray:
 
 
 XPHOTO = (
-    Method("SM", "patch", "shift map", "He & Sun 2012 (OpenCV xphoto)", _shift_map, "slow"),
-    Method("FSR", "frequency", "frequency-selective reconstruction", "Genser et al. 2018 (OpenCV xphoto)",
+    Method("SM", "patch", "shift map", "He & Sun 2012, as OpenCV has it", _shift_map, "slow",
+           parameters={"patch": PATCH}),
+    Method("FSR", "frequency", "frequency-selective reconstruction", "Genser et al. 2018, as OpenCV has it",
            _frequency_selective, "slow", parameters={"quality": "fast"}),
 ) if has_xphoto() else ()
