@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.pictures import read_photo
 from configs.schema import Photos
 from forgeries.duplicates import FLAT, NEAR, Pair, near_duplicates, perceptual_hash
 from forgeries.methods import inpaint
-from forgeries.photos import find_photos, read_photo
+from forgeries.photos import find_photos
 
 
 def bits(a: np.uint64, b: np.uint64) -> int:
