@@ -90,9 +90,9 @@ def detect_layout(place: Path) -> str:
     """
     for name, layout in LAYOUTS.items():
         if _kind(place) in layout.kinds and layout.fits(place):
-            if name == "authentic" and place.resolve().name.lower() in folders.IMAGE_FOLDERS \
-                    and folders.has_pair(place.resolve().parent):
-                raise UserError(f"{place}: its masks are in the folder beside it; name {place.resolve().parent}")
+            if name == "authentic" and folders.is_half(place.resolve()):
+                raise UserError(f"{place}: pictures and masks are in folders side by side; name the folder that holds "
+                                f"both, {place.resolve().parent}")
             return name
     raise UserError(f"{place}: no layout fits; a {_kind(place)} may be " + "; ".join(
         f"{name}: {layout.title}" for name, layout in LAYOUTS.items() if _kind(place) in layout.kinds))

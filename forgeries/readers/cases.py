@@ -18,6 +18,10 @@ AUTHENTIC = "authentic"
 """Method of a picture in which every pixel is pristine."""
 
 
+TEXTS = 7
+"""Strings of a packed case: paths and members of picture and mask, name, method, source."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A file inside of an uncompressed tar shard: `size` bytes from `offset`."""
@@ -121,10 +125,10 @@ class Cases(Sequence[Case]):
 
     def __getitem__(self, index: int | slice) -> "Case | Cases":
         if isinstance(index, slice):
-            return self.select(self._rows[index], absolute=True)
+            return self.select(np.arange(len(self))[index])
         row = int(self._rows[index])
-        first = row * 7
-        bounds = [int(self._ends[first - 1]) if first else 0, *self._ends[first:first + 7].tolist()]
+        first = row * TEXTS
+        bounds = [int(self._ends[first - 1]) if first else 0, *self._ends[first:first + TEXTS].tolist()]
         data = self._texts[bounds[0]:bounds[-1]].tobytes()
         texts = [data[start - bounds[0]:stop - bounds[0]].decode("utf-8", "surrogateescape")
                  for start, stop in pairwise(bounds)]
@@ -136,10 +140,10 @@ class Cases(Sequence[Case]):
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
 
-    def select(self, rows: Sequence[int] | np.ndarray, absolute: bool = False) -> "Cases":
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Cases":
         """The cases at `rows`; the arrays are shared."""
         chosen = copy(self)
-        chosen._rows = np.asarray(rows, np.int64) if absolute else self._rows[np.asarray(rows, np.int64)]
+        chosen._rows = self._rows[np.asarray(rows, np.int64)]
         return chosen
 
     def by_method(self) -> dict[str, "Cases"]:

@@ -87,6 +87,11 @@ def has_pair(folder: Path) -> bool:
     return bool(subfolder(folder, IMAGE_FOLDERS) and subfolder(folder, MASK_FOLDERS))
 
 
+def is_half(folder: Path) -> bool:
+    """Whether it is one of the folders of such a pair."""
+    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS) and has_pair(folder.parent)
+
+
 def has_suffixes(folder: Path) -> bool:
     """Whether a mask lies beside its picture."""
     return bool(owned_masks(pictures(folder)))

@@ -5,12 +5,14 @@ Relative paths start from the folder of the list, or where nothing is there, fro
 
 import csv
 import json
+import os.path
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -57,7 +59,7 @@ def read_balanced(place: Path, root: Path) -> Iterator[Case | Problem]:
     A ManiDataset is a folder with `Tp` and `Gt`, a JsonDataset a list of pairs. Names and sources get the dataset's
     name in front.
     """
-    from forgeries.readers import read_dataset
+    from forgeries.readers import detect_layout, read_dataset
     content = load_json(place)
     rows = list(content.items()) if isinstance(content, dict) else content
     layouts = {"ManiDataset": "pairs", "JsonDataset": "json"}
@@ -71,7 +73,10 @@ def read_balanced(place: Path, root: Path) -> Iterator[Case | Problem]:
             yield Problem(str(place), "missing file", f"entry {number} names {row[1]}, which is not there")
             continue
         try:
-            found = read_dataset(path, "auto" if isinstance(content, dict) else layouts[row[0]], root)
+            layout = detect_layout(path) if isinstance(content, dict) else layouts[row[0]]
+            if layout == "balanced":
+                raise UserError("a list of datasets, inside of one")
+            found = read_dataset(path, layout, root)
         except UserError as error:
             yield Problem(str(path), "unreadable", str(error).removeprefix(f"{path}: "))
             continue
@@ -98,7 +103,7 @@ def read_npy(place: Path, root: Path) -> Iterator[Case | Problem]:
     """
     try:
         content = np.load(place, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise UserError(f"{place}: not an array of strings ({error}); save one with "
                         "np.save(file, np.array(rows, dtype=str))") from None
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.shape[1] != 2 or content.dtype.kind != "U":
@@ -112,8 +117,8 @@ def read_csv(place: Path, root: Path) -> Iterator[Case | Problem]:
         image,mask,method,source
         1.png,1_mask.png,TE,beach
     """
-    lines = [row for row in csv.reader(_text(place).splitlines()) if any(row)]
-    header = [cell.strip().lower() for cell in lines[0]] if lines else []
+    lines = [(number, cells) for number, cells in enumerate(csv.reader(_text(place).splitlines()), 1) if any(cells)]
+    header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     places = {key: header.index(name) for key, names in COLUMNS.items() for name in names if name in header}
     named = "image" in places
     places = places if named else {"image": 0, "mask": 1}
@@ -125,7 +130,7 @@ def read_csv(place: Path, root: Path) -> Iterator[Case | Problem]:
         return Row(number, values["image"], _mask(values.get("mask", "")), values.get("method", ""),
                    values.get("source", ""))
 
-    return _cases(place, root, (row(number, cells) for number, cells in enumerate(lines[named:], 1 + named)))
+    return _cases(place, root, (row(number, cells) for number, cells in lines[named:]))
 
 
 def load_json(place: Path) -> Any:
@@ -181,7 +186,8 @@ def _find(path: str, place: Path, root: Path) -> Path | None:
     # Lists that were made on Windows write backslashes.
     spellings = dict.fromkeys((path, path.replace("\\", "/")))
     return next((base / spelling for base in (place.parent, root) for spelling in spellings
-                 if (base / spelling).exists()), None)
+                 # Other than Path.exists, this takes names that no file can have.
+                 if os.path.exists(base / spelling)), None)  # noqa: PTH110
 
 
 def _cases(place: Path, root: Path, rows: Iterable[Row | Problem]) -> Iterator[Case | Problem]:

@@ -261,11 +261,13 @@ def test_each_flaw_is_told_and_hides_no_other_case(make, tmp_path):
     (lambda folder: folder / "nowhere", "no such dataset"),
     (lambda folder: folder, "no layout fits; a folder may be webdataset"),
     (lambda folder: save(folder / "one.png", picture(0)), "no layout fits; a file may be .*json"),
-    (lambda folder: make_pairs(folder) / "tp", "its masks are in the folder beside it"),
+    (lambda folder: make_pairs(folder) / "tp", "name the folder that holds both"),
+    (lambda folder: make_pairs(folder) / "GT", "name the folder that holds both"),
     (lambda folder: _written(folder / "x.json", "{nothing"), "x.json: not JSON"),
     (lambda folder: _written(folder / "x.json", "[]"), "no pictures there"),
     (lambda folder: _written(folder / "x.json", "3"), "must be a JSON list"),
     (lambda folder: _written(folder / "x.npy", "text"), "not an array of strings"),
+    (lambda folder: _written(folder / "x.npy", "PK\x03\x04"), "not an array of strings"),
     (lambda folder: _saved(folder / "x.npy", np.array([["a.png", "b.png"]], object)), "not an array of strings"),
     (lambda folder: _saved(folder / "x.npy", np.zeros((3, 2))), "N×2 of strings"),
     (lambda folder: _saved(folder / "x.npy", np.array(["a.png", "b.png"])), "N×2 of strings"),
@@ -286,6 +288,26 @@ def _saved(path: Path, values: np.ndarray) -> Path:
     with path.open("wb") as file:
         np.save(file, values, allow_pickle=True)
     return path
+
+
+def test_lists_that_name_each_other_and_impossible_paths_are_told(tmp_path):
+    for own, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{own}.json").write_text(json.dumps({"it": f"{other}.json", "itself": f"{own}.json"}))
+    assert [problem.kind for problem in read_dataset(tmp_path / "a.json").problems] == ["unreadable"] * 2
+    (tmp_path / "c.json").write_text(json.dumps([["\0.png", "Negative"], ["x" * 5000, "Negative"]]))
+    assert [problem.kind for problem in read_dataset(tmp_path / "c.json").problems] == ["missing file"] * 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode),
+       suffix=st.sampled_from([".json", ".txt", ".npy", ".csv", ".tar"]))
+def test_no_file_whatever_is_in_it_ends_in_another_error(tmp_path_factory, data, suffix):
+    place = tmp_path_factory.getbasetemp() / f"any{suffix}"
+    place.write_bytes(data)
+    try:
+        assert len(read_dataset(place).cases) == 0
+    except UserError as error:
+        assert str(error).startswith(str(place)) and "\n" not in str(error)
 
 
 def test_a_named_layout_is_used_or_refused(tmp_path):
