@@ -195,7 +195,7 @@ def retrain(source: str | None, out: Path | None, resume: bool, overrides: tuple
 
 @cli.command()
 @click.option("--detectors", multiple=True, help="Checkpoints or their folders: --detectors A B.")
-@click.option("--data", type=click.Path(), help="Folder <METHOD>/{images,masks} to test on.")
+@click.option("--data", type=click.Path(), help="Dataset to test on, in any layout of docs/data.md.")
 @config_options
 def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
               detectors: tuple[str, ...], data: str | None) -> None:
@@ -351,6 +351,34 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
             config = RunConfig(seed=seed, device=device)  # type: ignore[arg-type]
             quality = train(name, spec, budget, config, train_photos, held, path)
             click.echo(f"{name}: {quality:.1f} dB in held-out holes: {path.resolve()}")
+
+
+@cli.group("data")
+def data_group() -> None:
+    """Datasets on disk."""
+
+
+@data_group.command("check")
+@click.argument("places", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option("--layout", default="auto", show_default=True, metavar="NAME", help="Layout, see docs/data.md.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where relative paths in lists start from, if not from "
+              "the list's folder; default the working directory.")
+@click.option("--sample", type=click.IntRange(1), help="Look into this many pictures only, spread evenly.")
+def check_command(places: tuple[Path, ...], layout: str, root: Path | None, sample: int | None) -> None:
+    """Look into every picture and mask of datasets, and for pictures that several of them hold.
+
+    DIR is a folder or a list, in any layout of docs/data.md.
+    """
+    from forgeries.check import check_dataset, compare_datasets
+    from forgeries.readers import read_dataset
+    from forgeries.tables import show_reports
+    reports = [check_dataset(read_dataset(place, layout, root), sample) for place in places]
+    between = compare_datasets(reports)
+    show_reports(reports, between)
+    problems = [*between, *(problem for report in reports for problem in report.problems)]
+    errors = sum(problem.severity == "error" for problem in problems)
+    if errors:
+        raise UserError(f"{', '.join(map(str, places))}: {errors} error{'s' * (errors > 1)}, see 'what to do' above")
 
 
 @cli.command("list")

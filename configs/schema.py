@@ -230,7 +230,7 @@ class Benchmark(Section):
     """Pictures per method, spread over the test photographs."""
     perturbations: Annotated[list[PerturbationName], Field(min_length=1), AfterValidator(distinct)] = ["none"]
     data: str | None = None
-    """A folder `<METHOD>/{images,masks}/` to test on instead of forging test photographs."""
+    """A dataset to test on instead of forging test photographs: a folder or a list, in any layout of docs/data.md."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     """Resamples of each confidence interval."""
     gallery: Annotated[int, Field(ge=0)] = 2

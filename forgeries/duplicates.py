@@ -7,16 +7,17 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-SIDE, LOWEST = 32, 8
+BLOCKS = 9
 BANDS, BAND_BITS = 4, 16
+
 FLAT = np.uint64(0)
-"""Hash of a picture without any structure; it is a duplicate of nothing."""
+"""Hash of a picture with too little structure to be told from others; it is a duplicate of nothing."""
 
-LEAST = 0.03
-"""Span of coefficients below which rounding makes them: the DCT of waves of two thousandths of a grey level."""
+FLAT_BITS, FLAT_LEVEL = 8, 0.1
+"""So many bits may rest on less than so many grey levels. Those are equal in all pictures with, say, a white margin."""
 
-NEAR = 8
-"""Distance up to which two pictures are taken for one; see docs/data.md for what that finds and misses."""
+NEAR = 10
+"""Distance up to which two pictures are taken for one; docs/data.md tells what that finds and misses."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,20 @@ class Pair:
 
 
 def perceptual_hash(image: np.ndarray) -> np.uint64:
-    """64 bits that survive compression, resizing and a small repainted region of `image` (RGB uint8 H×W×3).
+    """64 bits that survive compression, resizing and repainted regions of `image` (RGB uint8 H×W×3).
 
-    The grey picture is shrunk to x of 32×32 pixels, by area. Of its discrete cosine transform (DCT-II)
-    X[u, v] = Σ x[i, j] cos(π(2i + 1)u/64) cos(π(2j + 1)v/64) / 16, the 64 coefficients with 1 ≤ u, v ≤ 8 give a bit
-    each, row by row and the first the highest: 1 where the coefficient exceeds their median (after Zauner,
-    *Implementation and benchmarking of perceptual image hash functions*, 2010, section 3.2.1). A picture whose
-    coefficients all lie within `LEAST` gives `FLAT`.
+    The grey picture is averaged over 9×9 blocks, m. Bit 8i + j, counted from the highest, is 1 where
+    m[i, j] + m[i + 1, j + 1] > m[i, j + 1] + m[i + 1, j]: a difference hash (Krawetz, *Kind of like that*, 2013) of
+    second order. As a bit rests on four blocks alone, a repainted region changes the bits around it only, whereas
+    it would change every coefficient of a cosine transform; and as the second difference of a gradient is 0, bits of
+    different pictures hardly depend on one another, as those of first order do.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    block = cv2.dct(small - small.mean())[1:LOWEST + 1, 1:LOWEST + 1]
-    if np.ptp(block) < LEAST:
+    means = cv2.resize(grey, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
+    second = means[:-1, :-1] + means[1:, 1:] - means[:-1, 1:] - means[1:, :-1]
+    if np.sum(np.abs(second) < FLAT_LEVEL) > FLAT_BITS:
         return FLAT
-    return np.packbits(block > np.median(block)).view(">u8")[0].astype(np.uint64)
+    return np.packbits(second > 0).view(">u8")[0].astype(np.uint64)
 
 
 def hash_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ class CheckedFiles:
     Where the file cannot be opened or written, nothing is known and nothing is kept.
     """
 
-    VERSION = 1
+    VERSION = 2
+    """To be raised where the table or what is found in a file changes, such as the perceptual hash."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -21,7 +21,7 @@ from detectors.inference import predict_map, to_grey
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.perturbations import covers, expand, perturb
 from forgeries.photos import Photo, PhotoSet
-from forgeries.readers import Case, read_forged_folder
+from forgeries.readers import Case, Cases, read_by_method
 from results.metrics import score_map
 from results.summary import SUMMARY, summarize
 
@@ -78,7 +78,7 @@ class ReadCases(Dataset[TestCase]):
 def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> None:
     """Writes `results/records.csv`, one row a detector × perturbation × method × picture, `summary.csv` and
     the report's gallery. Finished (detector, perturbation, method) jobs of an interrupted run are kept.
-    The photographs' test split is used, or where the configuration names `benchmark.data`, that folder.
+    The photographs' test split is used, or where the configuration names `benchmark.data`, that dataset.
 
     Raises:
         UserError: no checkpoint, a test photograph that a detector was trained on, or a map of NaN.
@@ -158,9 +158,9 @@ def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector], photo
         -> dict[tuple[str, str], ForgedCases | ReadCases]:
     """Test cases by perturbation and method, checked against what the detectors were trained on."""
     settings = config.benchmark
-    read: dict[str, list[Case]] = {}
+    read: dict[str, Cases] = {}
     if settings.data:
-        read = read_forged_folder(Path(settings.data))
+        read = read_by_method(Path(settings.data))
         known = [(row.get("photo", ""), row.get("digest", ""))
                  for row in read_rows(Path(settings.data) / "manifest.csv")]
     else:

@@ -13,7 +13,7 @@ from configs.schema import Photos
 from forgeries import list_masks, list_methods
 from forgeries.dataset import ForgeryDataset, Recipe, make_forgery, make_loader
 from forgeries.photos import find_photos, scan
-from forgeries.readers import read_forged_folder
+from forgeries.readers import read_by_method
 from forgeries.synthesize import synthesize
 
 RECIPE = Recipe(("TE", "NS"), tuple(list_masks()), (0.05, 0.2), 32, ("none", "jpeg-75"), (0.25, 0.5))
@@ -130,7 +130,7 @@ def test_synthesize_writes_what_the_reader_reads(photos, tmp_path):
     assert len(files) == 2 * 3 * 3 + 3
     assert all((out[0] / file).read_bytes() == (out[1] / file).read_bytes() for file in files)
     dataset = ForgeryDataset(photos, RECIPE, 3, "synthesize", 3, method="NS", balanced=True)
-    for index, case in enumerate(read_forged_folder(out[0])["NS"]):
+    for index, case in enumerate(read_by_method(out[0])["NS"]):
         forgery = dataset.forgery(index)
         image, mask = case.load()
         assert (image == forgery.image).all() and (mask == forgery.mask).all() and case.source == forgery.source
@@ -148,11 +148,11 @@ def test_a_damaged_dataset_is_told(photos, tmp_path, damage, message):
     cv2.imwrite(str(tmp_path / "TE" / "small.png"), np.zeros((16, 16), np.uint8))
     damage(tmp_path / "TE")
     with pytest.raises(UserError, match=message):
-        [case.load() for case in read_forged_folder(tmp_path)["TE"]]
+        [case.load() for case in read_by_method(tmp_path)["TE"]]
 
 
 def test_a_folder_without_methods_is_told(tmp_path):
-    with pytest.raises(UserError, match="no <METHOD>/images/"):
-        read_forged_folder(tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
-        read_forged_folder(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no layout fits.*<METHOD>/images"):
+        read_by_method(tmp_path)
+    with pytest.raises(UserError, match="no such dataset"):
+        read_by_method(tmp_path / "nowhere")

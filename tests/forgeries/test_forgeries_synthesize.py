@@ -13,7 +13,7 @@ from configs.errors import UserError
 from configs.schema import Photos
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.photos import find_photos
-from forgeries.readers import read_forged_folder
+from forgeries.readers import read_by_method
 from forgeries.synthesize import PART, synthesize
 
 COUNT, KINDS = 3, ("images", "masks", "originals")
@@ -72,7 +72,7 @@ def test_datasets_of_others_need_no_manifest_and_may_be_any_format(tmp_path):
     Image.fromarray(np.array([[0, 1, 127, 128], [254, 255, 0, 0]], np.uint8)).save(
         tmp_path / "LaMa" / "masks" / "one.png")
     (tmp_path / "LaMa" / "images" / "Thumbs.db").write_text("no picture")
-    cases = read_forged_folder(tmp_path)
+    cases = read_by_method(tmp_path)
     assert [(case.name, case.method, case.source) for case in cases["LaMa"]] == [("one", "LaMa", "one")]
     image, mask = cases["LaMa"][0].load()
     assert (image == [255, 0, 0]).all()

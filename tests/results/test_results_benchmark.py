@@ -1,4 +1,6 @@
 import csv
+import shutil
+import tarfile
 from dataclasses import replace
 
 import cv2
@@ -12,9 +14,10 @@ from configs.load import load_config
 from detectors.checkpoints import LoadedDetector, save_detector
 from detectors.mantranet import ManTraNet
 from forgeries.photos import find_photos
-from forgeries.readers import read_forged_folder
+from forgeries.readers import read_by_method
 from results import benchmark
 from results.benchmark import RECORDS, ReadCases, run_benchmark
+from results.tables import closing_table
 
 OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4", "device=cpu",
              "benchmark.methods=[TE, NS]", "benchmark.perturbations=[none, jpeg-75]", "benchmark.bootstrap=100",
@@ -150,6 +153,23 @@ def test_a_forged_folder_of_other_sizes_is_scored_and_undefined_fields_are_empty
     assert (summary["count"], summary["undefined"], summary["auc"]) == ("1", "1", "1.000000")
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_list_with_authentic_pictures_and_a_shard_are_scored(folder, data, workers):
+    (data / "list.csv").write_text("LAMA/images/1.png,\nLAMA/images/0.png,LAMA/masks/0.png\n")
+    with tarfile.open(data / "set.tar", "w") as tar:
+        for name in ("0.png", "1.png"):
+            tar.add(data / "LAMA" / "images" / name, name)
+            tar.add(data / "LAMA" / "masks" / name, name.replace(".", ".mask."))
+    for place, methods in (("list.csv", ["list", "authentic"]), ("set.tar", ["set", "set"])):
+        shutil.rmtree(folder / "results", ignore_errors=True)
+        config = load_config("quick", [*OVERRIDES, f"benchmark.data={data / place}", "benchmark.perturbations=[none]",
+                                       f"forgeries.workers={workers}"])
+        bench(config, folder)
+        rows = [row for row in read_rows(folder / "results" / "records.csv") if row["detector"] == "bright"]
+        assert [row["method"] for row in rows] == methods and [row["auc"] for row in rows] == ["1", ""]
+        assert "0 pictures" not in closing_table(folder)
+
+
 def test_a_forged_folder_made_from_training_photographs_is_refused(folder, data, monkeypatch):
     config = load_config("quick", [*OVERRIDES, f"benchmark.data={data}"])
     photo = find_photos(config.photos, 48).train[0]
@@ -184,7 +204,7 @@ def test_perturbations_are_seen_where_training_drew_them_and_grids_are_expanded(
 
 def test_read_cases_are_perturbed_the_same_each_time_and_each_in_its_own_way(data):
     def pictures(seed):
-        cases = ReadCases(read_forged_folder(data)["LAMA"], "crop-0.5..0.9+noise-20", seed)
+        cases = ReadCases(read_by_method(data)["LAMA"], "crop-0.5..0.9+noise-20", seed)
         return [cases[index] for index in range(len(cases))]
 
     first, again, other = pictures(0), pictures(0), pictures(1)
@@ -192,7 +212,7 @@ def test_read_cases_are_perturbed_the_same_each_time_and_each_in_its_own_way(dat
                for one, two in zip(first, again, strict=True))
     assert len({case.image.tobytes() for case in first + other}) == len(first + other)
     assert all(case.image.shape[:2] == case.mask.shape for case in first)
-    whole = [case.load()[0] for case in read_forged_folder(data)["LAMA"]]
+    whole = [case.load()[0] for case in read_by_method(data)["LAMA"]]
     assert all(case.image.size < image.size for case, image in zip(first, whole, strict=True))
 
 
