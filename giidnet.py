@@ -31,13 +31,13 @@ LEAST_TILE = 128
 def registries() -> "Names":
     """The names that a configuration may use, by kind."""
     from detectors import STREAMS
-    from forgeries import list_methods
     from forgeries.masks import check_kind
+    from forgeries.methods import check_method
     from forgeries.perturbations import check_name
     from retrain import list_trainees
     from search import list_strategies
     from search_space import list_operations
-    return {"methods": list_methods(), "masks": check_kind, "perturbations": check_name,
+    return {"methods": check_method, "masks": check_kind, "perturbations": check_name,
             "operations": list_operations(), "strategies": list_strategies(), "trainees": list_trainees(),
             "streams": list(STREAMS)}
 
@@ -69,6 +69,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     Raises:
         UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off.
     """
+    _check_methods(config, stages)
     make_folder(folder)
     with locked(folder):
         saved = folder / "config.yaml"
@@ -97,6 +98,18 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         click.echo(f"Report: {(folder / 'results' / 'report.html').resolve()}")
     else:
         click.echo(f"Results: {folder.resolve()}")
+
+
+def _check_methods(config: "RunConfig", stages: tuple[str, ...]) -> None:
+    """Methods that files declare can be used, and no name stands for two of them.
+
+    Raises:
+        UserError: see `forgeries.methods.method_names`.
+    """
+    from forgeries.methods import method_names
+    used = config.forgeries.methods if {"search", "retrain"} & set(stages) else []
+    tested = config.benchmark.methods if "benchmark" in stages and not config.benchmark.data else []
+    method_names(dict.fromkeys([*used, *tested]))
 
 
 def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":
@@ -244,10 +257,9 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
     The same command continues one that was interrupted, and the same arguments give the same bytes.
     """
     names = tuple(dict.fromkeys(methods + more_methods))
-    from forgeries import list_masks, list_methods
-    for name in names:
-        if name not in list_methods():
-            raise UserError(f"method '{name}': unknown; known are {', '.join(list_methods())}")
+    from forgeries import list_masks
+    from forgeries.methods import method_names
+    method_names(names)
     if fraction[0] > fraction[1] or shrink[0] > shrink[1]:
         raise UserError("--fraction and --shrink: must be the lower value, then the higher one")
     kinds = dict(map(_weighed, masks)) or dict.fromkeys(list_masks(), 1.0)

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,8 @@ from configs.schema import RunConfig
 PRESETS = Path(__file__).parent
 
 Names = Mapping[str, Sequence[str] | Callable[[str], None]]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,6 +42,19 @@ def load_config(source: str | Path, overrides: Iterable[str] = (), names: Names 
         UserError: no such preset or file, no valid YAML, an unknown key, a wrong type or an impossible value.
     """
     path = _find(source)
+    values = read_mapping(path, "sections like 'search:'")
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(values, override)
+    return validate(RunConfig, values, names)
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """What a YAML file holds; `what` it must hold is said where that is no mapping.
+
+    Raises:
+        UserError: unreadable, no valid YAML, or no mapping.
+    """
     try:
         values = yaml.load(path.read_text(), _Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -47,14 +62,20 @@ def load_config(source: str | Path, overrides: Iterable[str] = (), names: Names 
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold sections like 'search:', not a {type(values).__name__}")
-    values.setdefault("name", path.stem)
-    for override in overrides:
-        _apply(values, override)
+        raise UserError(f"{path}: must hold {what}, not a {type(values).__name__}")
+    return values
+
+
+def validate(model: type[Model], values: Mapping[str, Any], names: Names | None = None, origin: str = "") -> Model:
+    """`values` as `model`; `origin` begins the line about what is wrong.
+
+    Raises:
+        UserError: an unknown key, a wrong type or an impossible value.
+    """
     try:
-        return RunConfig.model_validate(values, context=names)
+        return model.model_validate(values, context=names)
     except ValidationError as error:
-        raise UserError(_describe(error, values)) from None
+        raise UserError(origin + _describe(error, model)) from None
 
 
 def dump_config(config: RunConfig) -> str:
@@ -104,7 +125,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _describe(error: ValidationError, values: dict[str, Any]) -> str:
+def _describe(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault as one line: key, value, what is allowed."""
     fault = error.errors(include_url=False)[0]
     # Which kind of value a union took stands there too, as "(weights)", and that a key is meant, as "[key]".
@@ -112,18 +133,19 @@ def _describe(error: ValidationError, values: dict[str, Any]) -> str:
     *parents, last = places or ("",)
     key = ".".join(map(str, places))
     if fault["type"] == "extra_forbidden":
-        fields = _fields([str(part) for part in parents])
+        fields = _fields(model, [str(part) for part in parents])
         close = difflib.get_close_matches(str(last), fields, 1)
         hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(fields)}"
         return f"{key}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        return f"{key}: must be given"
     message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if isinstance(fault["input"], dict | BaseModel):
         return f"{key}: {message}"
     return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _fields(parents: Sequence[str]) -> list[str]:
-    model: Any = RunConfig
+def _fields(model: Any, parents: Sequence[str]) -> list[str]:
     for parent in parents:
         model = model.model_fields[parent].annotation
     return list(model.model_fields)

@@ -100,14 +100,14 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     mask_kind = recipe.draw_kind(generator)
     mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
-    method, perturbation = method or drawn[0], perturbation or drawn[1]
-    painter = find_method(method)
-    # A stream takes as long to make as a small hole to paint: none for what draws nothing.
-    chance = generator if painter.deterministic else stream(seed, stream_name, epoch, index, method)
+    painter, perturbation = find_method(method or drawn[0]), perturbation or drawn[1]
+    # A stream takes as long to make as a small hole to paint: none for what draws nothing. It is that of the name: the
+    # file that declares a method may lie anywhere.
+    chance = generator if painter.deterministic else stream(seed, stream_name, epoch, index, painter.name)
     painted = (recipe.cache.paint if recipe.cache else Method.paint)(painter, original, mask, chance)
     after = Perturbed(painted, mask, "none") if perturbation == "none" else perturb(
         painted, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))
-    return Forgery(after.image, after.mask, original, method, mask_kind, perturbation, after.applied, photo.name,
+    return Forgery(after.image, after.mask, original, painter.name, mask_kind, perturbation, after.applied, photo.name,
                    photo.source, photo.digest)
 
 

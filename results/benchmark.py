@@ -19,6 +19,7 @@ from configs.streams import stream
 from detectors.checkpoints import LoadedDetector, load_detector
 from detectors.inference import predict_map, to_grey
 from forgeries.dataset import ForgeryDataset, Recipe
+from forgeries.methods import method_names
 from forgeries.perturbations import covers, expand, perturb
 from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import Case, Cases, read_by_method
@@ -167,9 +168,10 @@ def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector], photo
         known = [(str(photo.path), photo.digest) for photo in photos]
     for name, detector in detectors.items():
         refuse_trained_on(name, detector.provenance, known)
+    specs = {} if read else dict(zip(method_names(settings.methods), settings.methods, strict=True))
     return {(perturbation, method): ReadCases(read[method], perturbation, config.seed) if read
-            else ForgedCases(config, photos, method, perturbation)
-            for perturbation in expand(settings.perturbations) for method in read or settings.methods}
+            else ForgedCases(config, photos, specs[method], perturbation)
+            for perturbation in expand(settings.perturbations) for method in read or specs}
 
 
 def _loaded(cases: Dataset[TestCase], workers: int) -> Iterator[TestCase]:

@@ -18,6 +18,7 @@ from configs.progress import Progress
 from configs.schema import RunConfig
 from configs.streams import torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
+from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
 from search import STRATEGIES
 from search.network import SearchNetwork
@@ -60,7 +61,7 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype:
         "metric": "mean per-image AUC on validation photographs, inherited weights",
         "width": config.space.width, "candidates_scored": len(rows),
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size * (1 + strategy.uses_validation),
-        "methods": config.forgeries.methods, "photos_train": [photo.name for photo in photos.train][:50],
+        "methods": method_names(config.forgeries.methods), "photos_train": [photo.name for photo in photos.train][:50],
         "photos_val": [photo.name for photo in photos.val][:50], "versions": versions(),
         "git_revision": git_revision()})
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}

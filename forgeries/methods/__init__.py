@@ -5,7 +5,7 @@ declares, by a YAML file that describes a model of the user's (`forgeries.method
 that `giidnet train-inpainter` wrote.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError
+from forgeries.methods.adapters import SUFFIXES, adapter_method, usable_declaration
 from forgeries.methods.clone import CLONES
 from forgeries.methods.exemplar import EXEMPLARS
-from forgeries.methods.learned import learned_method, shipped
+from forgeries.methods.learned import describe, learned_method, shipped
 from forgeries.methods.method import Fill, Method
 from forgeries.methods.offsets import OFFSETS
 from forgeries.methods.patch import PATCHES
@@ -31,25 +32,76 @@ GROUP = "giidnet.methods"
 """Entry points of other packages: NAME = "module:object", a `Method` of that name or a function that returns one."""
 
 
+FILES = (*SUFFIXES, ".safetensors")
+"""How names of files end that stand for methods."""
+
+
 def list_methods() -> list[str]:
     """Short names of all methods: this project's, then those of installed packages."""
     return [*METHODS, *(name for name in sorted(entry_points(group=GROUP).names) if name not in METHODS)]
 
 
-@cache
-def find_method(name: str) -> Method:
-    """The method that `name` stands for.
+def check_method(spec: str) -> None:
+    """Accepts names of methods, and files, which `method_name` looks into.
 
     Raises:
-        UserError: there is none, or an installed package's cannot be loaded.
+        ValueError: neither.
     """
+    if not spec.endswith(FILES) and spec not in list_methods():
+        raise ValueError(f"must be one of {', '.join(list_methods())}, or a file: .yaml that declares a method, "
+                         ".safetensors of giidnet train-inpainter")
+
+
+def method_name(spec: str) -> str:
+    """The short name of the method that `spec` stands for. Nothing heavy is imported, no model is loaded.
+
+    Raises:
+        UserError: there is no such method, or a file that declares it is wrong or has a taken name.
+    """
+    if not spec.endswith(FILES):
+        try:
+            check_method(spec)
+        except ValueError as error:
+            raise UserError(f"method '{spec}': {error}") from None
+        return spec
+    name = usable_declaration(Path(spec)).name if spec.endswith(SUFFIXES) else str(describe(Path(spec))["name"])
+    if name in list_methods():
+        raise UserError(f"{spec}: name = '{name}': another method has that name; choose a new one")
+    return name
+
+
+def method_names(specs: Iterable[str]) -> list[str]:
+    """Their short names, under which results are recorded, in order.
+
+    Raises:
+        UserError: see `method_name`; or two have one name.
+    """
+    found: dict[str, str] = {}
+    for spec in specs:
+        name = method_name(spec)
+        if name in found:
+            raise UserError(f"{spec}: name = '{name}': {found[name]} has that name too; rename one")
+        found[name] = spec
+    return list(found)
+
+
+@cache
+def find_method(spec: str) -> Method:
+    """The method that `spec`, a name or a file, stands for.
+
+    Raises:
+        UserError: there is none, its file is wrong, or an installed package's cannot be loaded.
+    """
+    name = method_name(spec)
+    if spec.endswith(SUFFIXES):
+        return adapter_method(Path(spec))
+    if spec.endswith(FILES):
+        return learned_method(Path(spec))
     if name in METHODS:
         return METHODS[name]
-    if name.endswith(".safetensors"):
-        return learned_method(Path(name))
     found = entry_points(group=GROUP, name=name)
-    if not found:
-        raise UserError(f"method '{name}': unknown; known are {', '.join(list_methods())}")
+    if len(found) > 1:
+        raise UserError(f"method '{name}': several installed packages declare it; uninstall all but one")
     try:
         loaded = next(iter(found)).load()
         method = loaded if isinstance(loaded, Method) else loaded()
@@ -69,4 +121,5 @@ def inpaint(image: np.ndarray, mask: np.ndarray, method: str, generator: np.rand
     return find_method(method).paint(image, mask, generator)
 
 
-__all__ = ["METHODS", "Fill", "Method", "find_method", "inpaint", "list_methods"]
+__all__ = ["METHODS", "Fill", "Method", "check_method", "find_method", "inpaint", "list_methods", "method_name",
+           "method_names"]
