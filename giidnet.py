@@ -616,9 +616,7 @@ def _one_line_errors(debug: bool) -> Iterator[None]:
     except UserError as error:
         if debug:
             raise
-        # Out of a loader's worker process, torch puts that process's traceback before it.
-        line = str(error).splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-        click.echo(f"giidnet: {line}", err=True)
+        click.echo(f"giidnet: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         if debug:
