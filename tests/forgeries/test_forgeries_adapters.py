@@ -23,6 +23,8 @@ from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import Method, check_method, find_method, inpaint, list_methods, method_name, method_names
 from forgeries.methods.adapters import adapter_method, fit
 from forgeries.methods.declarations import TYPES, OnnxModel, read_declaration
+from forgeries.methods.learned import Spec, save_network
+from forgeries.methods.networks import build
 from forgeries.photos import PhotoSet, find_photos
 
 EXAMPLES = sorted(Path(__file__).parents[2].glob("docs/adapters/*.yaml"))
@@ -561,6 +563,16 @@ def test_names_are_what_the_file_says_and_each_is_one_method(tmp_path):
             ask(taken)
     with pytest.raises(UserError, match=r"'XX': must be one of TE.*\.yaml"):
         method_names(["XX"])
+
+
+def test_weights_of_a_trained_inpainter_are_named_by_what_they_hold(tmp_path):
+    for name in ("XX", "TE"):
+        save_network(tmp_path / f"{name}-2.safetensors", name, Spec(width=2, latent=2), build(Spec(width=2, latent=2)),
+                     {})
+    path = str(tmp_path / "XX-2.safetensors")
+    assert method_names([path, "TE"]) == ["XX", "TE"] and find_method(path).name == "XX"
+    with pytest.raises(UserError, match="name = 'TE': another method"):
+        method_name(str(tmp_path / "TE-2.safetensors"))
 
 
 def test_a_configuration_takes_files_and_records_names(photos, tmp_path):
