@@ -48,8 +48,11 @@ def check_method(spec: str) -> None:
         ValueError: neither.
     """
     if not spec.endswith(FILES) and spec not in list_methods():
-        raise ValueError(f"must be one of {', '.join(list_methods())}, or a file: .yaml that declares a method, "
-                         ".safetensors of giidnet train-inpainter")
+        raise ValueError(f"must be one of {_choices()}")
+
+
+def _choices() -> str:
+    return f"{', '.join(list_methods())}, or a file: .yaml that declares a method, .safetensors of train-inpainter"
 
 
 def method_name(spec: str) -> str:
@@ -58,12 +61,10 @@ def method_name(spec: str) -> str:
     Raises:
         UserError: there is no such method, or a file that declares it is wrong or has a taken name.
     """
-    if not spec.endswith(FILES):
-        try:
-            check_method(spec)
-        except ValueError as error:
-            raise UserError(f"method '{spec}': {error}") from None
+    if spec in list_methods():
         return spec
+    if not spec.endswith(FILES):
+        raise UserError(f"method '{spec}': unknown; known are {_choices()}")
     name = usable_declaration(Path(spec)).name if spec.endswith(SUFFIXES) else str(describe(Path(spec))["name"])
     if name in list_methods():
         raise UserError(f"{spec}: name = '{name}': another method has that name; choose a new one")

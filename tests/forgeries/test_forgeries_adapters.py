@@ -561,7 +561,7 @@ def test_names_are_what_the_file_says_and_each_is_one_method(tmp_path):
     for ask in (method_name, find_method, lambda spec: method_names(["NS", spec])):
         with pytest.raises(UserError, match="name = 'TE': another method has that name"):
             ask(taken)
-    with pytest.raises(UserError, match=r"'XX': must be one of TE.*\.yaml"):
+    with pytest.raises(UserError, match=r"'XX': unknown; known are TE.*\.yaml"):
         method_names(["XX"])
 
 
