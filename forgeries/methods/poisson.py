@@ -6,8 +6,9 @@ import numpy as np
 
 from forgeries.methods.region import around
 
-BAND_NUMBERS = 2**23
-"""Up to so many numbers (64 MiB), a banded Cholesky factor is quicker than a general sparse one."""
+BANDWIDTH = 64
+"""Up to it, a banded Cholesky factor takes half the time of a general sparse one. Beyond, LAPACK works in blocks, whose
+threads, on cores that loader workers keep busy, can take a hundred times as long."""
 
 
 def poisson_blend(target: np.ndarray, mask: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -56,9 +57,9 @@ def poisson_fill(target: np.ndarray, mask: np.ndarray, down: np.ndarray | float 
 def _solve(diagonal: np.ndarray, low: np.ndarray, high: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Solution of the symmetric system with -1 at the pairs of a lower and a higher number, float N×C."""
     from scipy.linalg import solveh_banded
-    width = int((high - low).max(initial=0)) + 1
-    if width * diagonal.size <= BAND_NUMBERS:
-        band = np.zeros((width, diagonal.size), order="F")
+    bandwidth = int((high - low).max(initial=0))
+    if bandwidth <= BANDWIDTH:
+        band = np.zeros((bandwidth + 1, diagonal.size), order="F")
         band[0] = diagonal
         band[high - low, low] = -1
         return solveh_banded(band, sums, overwrite_ab=True, overwrite_b=True, lower=True, check_finite=False)

@@ -112,7 +112,7 @@ def test_both_solvers_of_poissons_equation_agree(monkeypatch):
     for number, mask in enumerate(masks()):
         banded = poisson_blend(picture(number), mask, picture(number + 10))
         with monkeypatch.context() as patch:
-            patch.setattr(poisson, "BAND_NUMBERS", 0)
+            patch.setattr(poisson, "BANDWIDTH", -1)
             assert np.abs(poisson_blend(picture(number), mask, picture(number + 10)).astype(int) - banded).max() <= 1
 
 
