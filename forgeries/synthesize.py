@@ -65,8 +65,9 @@ def synthesize(photos: Sequence[Photo], out: Path, recipe: Recipe, seed: int, co
         UserError: `out` holds pictures of other arguments, or a method cannot paint a mask.
     """
     arguments = {key: value for key, value in asdict(recipe).items() if key != "cache"}
-    versions = {name: find_method(name).version for name in recipe.methods}
-    made_of = json.dumps({**arguments, "versions": versions, "seed": seed, "count": count,
+    # Names and versions: the file that declares a method may lie anywhere.
+    methods = {find_method(spec).name: find_method(spec).version for spec in recipe.methods}
+    made_of = json.dumps({**arguments, "methods": methods, "seed": seed, "count": count,
                           "photos": [photo.digest for photo in photos]}, indent=1)
     description, part = out / "recipe.json", out / PART
     if description.exists() and description.read_text() != made_of:

@@ -15,7 +15,7 @@ from detectors import create_detector
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
 from forgeries.index import Photo
-from forgeries.methods import method_names
+from forgeries.methods import find_method, method_names
 from forgeries.perturbations import expand
 from forgeries.photos import PhotoSet
 from retrain.pretrain import pretrain
@@ -67,8 +67,10 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
 
     settings = config.retrain
     return {
-        "methods": method_names(config.forgeries.methods), "masks": config.forgeries.masks,
-        "perturbations": expand(config.forgeries.perturbations), "image_size": config.forgeries.image_size,
+        "methods": method_names(config.forgeries.methods),
+        "method_versions": [find_method(spec).version for spec in config.forgeries.methods],
+        "masks": config.forgeries.masks, "perturbations": expand(config.forgeries.perturbations),
+        "image_size": config.forgeries.image_size,
         "photos": {"train": sources(photos.train), "val": sources(photos.val)}, "seed": config.seed,
         "epochs": settings.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size,

@@ -12,7 +12,7 @@ from configs.errors import UserError
 from configs.load import dump_config, load_config
 from configs.schema import Photos
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
-from forgeries.masks import MASKS, Mask, check_masks, draw_mask
+from forgeries.masks import MASKS, Mask, _smallest, check_masks, draw_mask
 from forgeries.photos import find_photos
 from giidnet import _one_line_errors, main, registries
 
@@ -305,3 +305,11 @@ def test_the_command_line_lists_every_kind(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*MASKS, "files:FOLDER"]
     assert all(mask.title in line for mask, line in zip(MASKS.values(), lines, strict=False))
+
+
+@given(st.integers(1, 3000), seeds, st.sampled_from(["continuous", "tied", "sorted", "constant"]), st.data())
+def test_the_value_of_a_rank_is_that_of_sorting(size, seed, kind, data):
+    values = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+    values = {"continuous": values, "tied": values.round(), "sorted": np.sort(values), "constant": values * 0}[kind]
+    rank = data.draw(st.integers(1, size))
+    assert _smallest(values, rank) == np.sort(values)[rank - 1]
