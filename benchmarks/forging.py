@@ -1,6 +1,6 @@
 """Speed of forging on one core: methods, masks, the loader against a bare loop, the cache, and memory of large sets.
 
-    python benchmarks/forging.py [methods] [masks] [loader] [cache] [memory] [--photos DIR…] [--repeat N]
+    python benchmarks/forging.py [methods] [masks] [loader] [cache] [memory] [index] [--photos DIR…] [--repeat N]
 
 Without names, everything. `loader` counts pictures that `ForgeryDataset` makes in one process with one thread, as each
 worker of a loader does, and those of a bare loop that decodes the same files, cuts a square and makes a tensor of it;
@@ -40,7 +40,7 @@ SIZES = (128, 256)
 FRACTION = (0.04, 0.25)
 MASKS = ("rectangle", "stroke", "blob")
 CLASSES = {"fast": 100, "medium": 10, "slow": 0}
-PARTS = ("methods", "masks", "loader", "cache", "memory")
+PARTS = ("methods", "masks", "loader", "cache", "memory", "index")
 LARGE = 100_000
 
 
@@ -187,6 +187,21 @@ def measure_memory(photos: PhotoList, repeat: int) -> None:
     print(f"largest of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
+def time_index(photos: PhotoList, repeat: int) -> None:
+    """First and second look at a folder of 100,000 small files, and what this process then holds."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, generator = Path(name), np.random.default_rng(0)
+        for i in range(LARGE):
+            pixels = cv2.resize(generator.integers(0, 256, (6, 6, 3), np.uint8), (64, 64))
+            (folder / f"{i:06d}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
+        print(f"{'look':8} {'seconds':>8} {'photographs':>12} {'MB':>8}")
+        for look in ("first", "second"):
+            start = time.perf_counter()
+            found = scan([folder], 32).photos
+            print(f"{look:8} {time.perf_counter() - start:8.1f} {len(found):12,} {proportional(os.getpid()):8.0f}",
+                  flush=True)
+
+
 RECIPE = Recipe(("TE",), MASKS, FRACTION, 64)
 
 
@@ -200,7 +215,7 @@ def main() -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     works = {"methods": time_methods, "masks": time_masks, "loader": time_loader, "cache": time_cache,
-             "memory": measure_memory}
+             "memory": measure_memory, "index": time_index}
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("GIIDNET_CACHE", folder)
         (Path(folder) / "photos").mkdir()
