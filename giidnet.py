@@ -417,12 +417,10 @@ def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None,
         return
     if what == "methods":
         from forgeries.methods import find_method, list_methods
-        methods = [find_method(name) for name in (*list_methods(), *more_methods)]
-        found = {method.name: ", ".join((f"{method.title} – {method.source} ({method.kind}", method.speed,
-                                         "deterministic" if method.deterministic else "random",
-                                         "rest untouched)" if method.composite else "whole picture made anew)"))
-                 for method in methods}
-    elif what == "masks":
+        from forgeries.tables import show_methods
+        show_methods(find_method(name) for name in (*list_methods(), *more_methods))
+        return
+    if what == "masks":
         from forgeries.masks import FILES, MASKS
         found = {name: mask.title for name, mask in MASKS.items()}
         found[f"{FILES}FOLDER"] = "pictures of a folder, white where to inpaint, at the size and area asked for"

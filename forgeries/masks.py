@@ -373,7 +373,7 @@ def _smallest(values: np.ndarray, rank: int) -> np.floating:
     sample, spread = np.sort(values[::SAMPLED]), 4 * int((values.size / SAMPLED) ** 0.5) + 1
     middle = rank // SAMPLED
     low, high = sample[max(0, middle - spread)], sample[min(len(sample) - 1, middle + spread)]
-    inner, place = values[(low <= values) & (values <= high)], rank - 1 - np.count_nonzero(values < low)
+    inner, place = values[(low <= values) & (values <= high)], rank - 1 - int(np.count_nonzero(values < low))
     if not 0 <= place < inner.size:
         inner, place = values, rank - 1
     return np.partition(inner, place)[place]

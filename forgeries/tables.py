@@ -1,4 +1,4 @@
-"""What was found in datasets, as tables for the terminal."""
+"""Tables for the terminal: methods, and what was found in datasets."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from forgeries.check import MethodSummary, Report
+from forgeries.methods import Method
 from forgeries.readers import KINDS, LAYOUTS, Problem
 
 WIDE = 1000
@@ -29,6 +30,18 @@ def show_reports(reports: Sequence[Report], between: Sequence[Problem]) -> None:
     if len(reports) > 1:
         console.print(f"Between these {len(reports)} sets:")
         _show_problems(console, between)
+
+
+def show_methods(methods: Iterable[Method]) -> None:
+    """Prints a row for each method."""
+    table = Table(box=box.SIMPLE)
+    for column in ("method", "kind", "what", "source", "speed", "same case", "outside of the mask"):
+        table.add_column(column)
+    for method in methods:
+        table.add_row(method.name, method.kind, method.title, method.source, method.speed,
+                      "same result" if method.deterministic else "random",
+                      "untouched" if method.composite else "made anew")
+    _console().print(table)
 
 
 def _console() -> Console:
