@@ -128,9 +128,15 @@ def train_inpainter(name: str, spec: Spec, budget: Budget, config: RunConfig, ph
 
 
 def painting_loss(spec: Spec, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-    """Distance of the painting to the photograph; with a critic, also hinge losses of both (Yu et al. 2019, eq. 2)."""
-    painted, *scores = outputs
-    loss = DISTANCES[spec.loss](painted, targets[:, :3])
+    """Distance of the painting to the photograph, of an inpainter per pixel of the hole; with a critic, also hinge losses
+    of both (Yu et al. 2019, eq. 2)."""
+    (painted, *scores), images, masks = outputs, targets[:, :3], targets[:, 3:]
+    if spec.network == "gated":
+        # Its surroundings are pasted back, so only the hole counts.
+        painted = torch.where(masks > 0, painted, images)
+    loss = DISTANCES[spec.loss](painted, images)
+    if spec.network == "gated":
+        loss = loss / masks.mean()
     if scores:
         seen_by_network, of_painting, of_photo = scores
         loss = loss - spec.adversarial * seen_by_network.mean() \
