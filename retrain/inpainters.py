@@ -128,8 +128,8 @@ def train_inpainter(name: str, spec: Spec, budget: Budget, config: RunConfig, ph
 
 
 def painting_loss(spec: Spec, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-    """Distance of the painting to the photograph, of an inpainter per pixel of the hole; with a critic, also hinge losses
-    of both (Yu et al. 2019, eq. 2)."""
+    """Distance of the painting to the photograph, of an inpainter per pixel of the hole; with a critic, also the hinge
+    losses of both (Yu et al. 2019, eq. 2)."""
     (painted, *scores), images, masks = outputs, targets[:, :3], targets[:, 3:]
     if spec.network == "gated":
         # Its surroundings are pasted back, so only the hole counts.
