@@ -52,7 +52,7 @@ def test_the_command_draws_and_lists(tmp_path, capsys):
         row = next(line for line in table.splitlines() if line.split()[:1] == [name])
         assert method.source in row and method.speed in row and ("random" in row) != method.deterministic
     declared = tmp_path / "own.yaml"
-    declared.write_text("name: OWN\ntype: command\ncommand: [cp, '{image}', '{output}']\ncomposite: false\n")
+    declared.write_text("name: OWN\ntype: command\ncommand: [cp, '{image}', '{mask}', '{output}']\ncomposite: false\n")
     main(["list", "methods", str(declared)])
     assert any("OWN" in line and "made anew" in line for line in capsys.readouterr().out.splitlines())
 
