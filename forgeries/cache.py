@@ -6,14 +6,15 @@ the generator where the method draws from it. Whoever asks for the same gets the
 
 import hashlib
 import os
-import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from platformdirs import user_cache_path
 
+from configs.files import write_atomic
 from forgeries.methods import Method
 
 FOLDER = "GIIDNET_CACHE"
@@ -66,18 +67,12 @@ class PaintCache:
         return result
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Writes an entry unless the disk is full: a cache that cannot keep it costs time only."""
-        body = hashlib.blake2b(data, digest_size=8).digest() + data
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-            with os.fdopen(handle, "wb") as file:
-                file.write(body)
-            Path(temporary).replace(path)
-        except OSError:
-            return
-        if int(path.name[:4], 16) % SWEEP == 0:
-            sweep(path.parent, self.limit // SHARDS)
+        """Writes an entry where that is possible: with the disk full, or the folder deleted meanwhile, the cache costs
+        time only."""
+        with suppress(OSError):
+            write_atomic(path, hashlib.blake2b(data, digest_size=8).digest() + data, sync=False)
+            if int(path.name[:4], 16) % SWEEP == 0:
+                sweep(path.parent, self.limit // SHARDS)
 
 
 def paint_cache(gigabytes: float) -> PaintCache | None:

@@ -156,6 +156,22 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path):
     assert (kept.paint(method, noise(0), MASK, np.random.default_rng(0)) == expected).all()
 
 
+def test_a_folder_that_is_deleted_meanwhile_costs_time_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "SWEEP", 1)
+    monkeypatch.setattr(cache, "write_atomic", lambda *arguments, **options: None)
+    method, _ = counting()
+    expected = method.paint(noise(0), MASK, np.random.default_rng(0))
+    assert (PaintCache(tmp_path, 2 ** 20).paint(method, noise(0), MASK, np.random.default_rng(0)) == expected).all()
+
+
+def test_what_cannot_be_kept_leaves_nothing(tmp_path, monkeypatch):
+    """As a full disk does."""
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "no space left")))
+    method, _ = counting()
+    PaintCache(tmp_path, 2 ** 20).paint(method, noise(0), MASK, np.random.default_rng(0))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_forgeries_are_the_same_with_and_without_it(tmp_path):
     photos = find_photos(Photos(), 32).test
     slow = next(name for name, method in METHODS.items() if method.speed != "fast" and not method.deterministic)
