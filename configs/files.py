@@ -27,7 +27,8 @@ def write_atomic(path: Path, data: bytes | str, sync: bool = True) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            # Names of files may be any bytes, which Python holds as surrogates.
+            file.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
@@ -59,7 +60,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file with a header line, every value a string; an absent file has none."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 

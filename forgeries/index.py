@@ -1,8 +1,9 @@
 """Large sets of photographs: lists that cost little memory, and what is known of each file from before."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -72,7 +73,7 @@ class Checked:
     problem: str = ""
 
 
-Stamp = tuple[str, int, int]
+Stamp = tuple[bytes, int, int]
 """Absolute path, size in bytes and time of change in nanoseconds: the same stamp, the same file."""
 
 
@@ -83,7 +84,7 @@ def stamp(path: Path) -> Stamp:
         OSError: it is gone.
     """
     stat = path.stat()
-    return str(path.absolute()), stat.st_size, stat.st_mtime_ns
+    return os.fsencode(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 
 class CheckedFiles:
@@ -92,7 +93,7 @@ class CheckedFiles:
     Where the file cannot be opened or written, nothing is known and nothing is kept.
     """
 
-    VERSION = 2
+    VERSION = 3
     """To be raised where the table or what is found in a file changes, such as the perceptual hash."""
 
     def __init__(self, path: Path) -> None:
@@ -119,14 +120,15 @@ class CheckedFiles:
         except (sqlite3.OperationalError, OSError):
             return
         except sqlite3.DatabaseError:  # damaged: the next one is new
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink()
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         table = sqlite3.connect(self.path, timeout=30)
         table.execute("PRAGMA journal_mode = WAL")
         if table.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
-            table.executescript(f"BEGIN; DROP TABLE IF EXISTS files; CREATE TABLE files (path TEXT PRIMARY KEY, "
+            table.executescript(f"BEGIN; DROP TABLE IF EXISTS files; CREATE TABLE files (path BLOB PRIMARY KEY, "
                                 "size INTEGER, changed INTEGER, height INTEGER, width INTEGER, digest TEXT, look TEXT, "
                                 f"problem TEXT) WITHOUT ROWID; PRAGMA user_version = {self.VERSION}; COMMIT;")
         return table
