@@ -151,8 +151,8 @@ def hold_out(photos: Sequence[Photo], held_out: Sequence[Photo] = ()) -> tuple[t
     """
     ranked = sorted(photos, key=_rank)
     held = tuple(held_out) or tuple(ranked[:max(1, len(ranked) // 10)])
-    digests = {photo.digest for photo in held}
-    rest = tuple(photo for photo in ranked if photo.digest not in digests)
+    digests, sources = {photo.digest for photo in held}, {photo.source for photo in held}
+    rest = tuple(photo for photo in ranked if photo.digest not in digests and photo.source not in sources)
     if not rest:
         raise UserError("no photographs are left to train on: all are held out; give more")
     return rest, held
