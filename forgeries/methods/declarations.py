@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from configs.errors import UserError
 from configs.load import read_mapping, validate
 from configs.schema import Section
-from forgeries.methods.method import Speed
+from forgeries.methods.method import NAME, Speed
 
 PLACEHOLDERS = ("{image}", "{mask}", "{output}")
 
@@ -66,7 +66,7 @@ class Declaration(Section):
     install: ClassVar[str] = ""
 
     type: str
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=40)]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     title: str = ""
     source: str = "given by the user"
     kind: str = "learned"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from configs.errors import UserError
-from forgeries.methods.method import Fill, Method
+from forgeries.methods.method import NAME, Fill, Method
 from forgeries.methods.region import around
 
 if TYPE_CHECKING:
@@ -96,6 +98,9 @@ def describe(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), LARGEST_HEADER)))
         found = json.loads(header["__metadata__"]["inpainter"])
+        TypeAdapter(Spec).validate_python(Spec(**found["spec"]).to_dict())
+        if not re.fullmatch(NAME, found["name"]):
+            raise ValueError(found["name"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError):

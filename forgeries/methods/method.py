@@ -9,6 +9,9 @@ import numpy as np
 Fill = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 """(RGB uint8 H×W×3, mask bool H×W, generator) to RGB uint8 H×W×3."""
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}"
+"""What names of methods look like that files give: they become names of folders."""
+
 Speed = Literal["fast", "medium", "slow"]
 """Pictures of 128² per second on one core: fast from 100 on, medium from 10 on."""
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -126,11 +127,20 @@ def test_another_file_changes_the_version(tmp_path):
     assert first.version != second.version and first.name == "A"
 
 
+def write_header(path, found):
+    header = json.dumps({"__metadata__": {"inpainter": json.dumps(found)}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
 @pytest.mark.parametrize("write, message", [
     (lambda path: None, "cannot be read"),
     (lambda path: path.write_bytes(b""), "not the weights of an inpainter"),
     (lambda path: path.write_bytes(b"\xff" * 100), "not the weights of an inpainter"),
     (lambda path: path.write_bytes((2).to_bytes(8, "little") + b"{}"), "not the weights of an inpainter"),
+    *((partial(write_header, found=found), "not the weights of an inpainter") for found in (
+        [], "x", {"name": "x"}, {"name": "x", "spec": 3}, {"name": "x", "spec": {"network": "other"}},
+        {"name": "x", "spec": {"activation": "none"}}, {"name": "x", "spec": {"other": 1}}, {"spec": {}},
+        {"name": 3, "spec": {}}, {"name": "../../elsewhere", "spec": {}}, {"name": "", "spec": {}})),
 ])
 def test_a_file_of_something_else_is_told(tmp_path, write, message):
     path = tmp_path / "x.safetensors"
