@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from lightning_fabric import Fabric
 
@@ -89,9 +90,9 @@ def check_finite(loss: float, step: int, key: str) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    return {name: version(name) for name in ("giidnet", "torch", "nni", "numpy", "opencv-python", "scikit-image",
-                                             "patchmatch-cython")}
+    """Versions of the packages that results depend on; of OpenCV, which several packages bring, its own."""
+    names = ("giidnet", "torch", "nni", "numpy", "scikit-image", "patchmatch-cython")
+    return {name: version(name) for name in names} | {"opencv": cv2.__version__}
 
 
 def git_revision() -> str:
