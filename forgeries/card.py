@@ -2,31 +2,31 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
-from configs.engine import versions
 from forgeries.dataset import Recipe
-from forgeries.index import Photo
 from forgeries.methods import find_method
 
-Row = Mapping[str, str]
+Row = Mapping[str, Any]
 
 
-def data_card(recipe: Recipe, rows: Sequence[Row], photos: Sequence[Photo], seed: int) -> str:
+def data_card(recipe: Recipe, rows: Sequence[Row], seed: int) -> str:
     """Markdown text that describes the dataset whose manifest has `rows`."""
     methods = {find_method(spec).name: find_method(spec) for spec in recipe.methods}
     by_method = Counter(row["method"] for row in rows)
     fractions = np.array([float(row["mask_fraction"]) for row in rows])
     sizes = Counter(f"{row['width']} × {row['height']}" for row in rows)
     kinds = Counter(row["mask_kind"] for row in rows)
-    used = {row["source_id"] for row in rows}
+    photos, scenes = ({row[key] for row in rows} for key in ("digest", "source_id"))
     low, middle, high = np.quantile(fractions, (0, 0.5, 1))
     lines = [
         "# Forged pictures with exact masks", "",
         f"{len(rows):,} pictures, forged by {_count(len(methods), 'inpainting method')} from "
-        f"{_count(len(photos), 'photograph')} of {_count(len(used), 'scene')}. Made by giidnet "
-        f"{versions()['giidnet']} with seed {seed}; the same arguments (`recipe.json`) give the same bytes.", "",
+        f"{_count(len(photos), 'photograph')} of {_count(len(scenes), 'scene')}. Made by giidnet "
+        f"{version('giidnet')} with seed {seed}; the same arguments (`recipe.json`) give the same bytes.", "",
         "## Methods", "",
         *_table(("method", "pictures", "kind", "what", "source", "pixels outside of the mask"),
                 ((name, f"{by_method[name]:,}", method.kind, method.title, method.source,
@@ -38,7 +38,7 @@ def data_card(recipe: Recipe, rows: Sequence[Row], photos: Sequence[Photo], seed
         "## Pictures", "",
         *_table(("width × height", "pictures"), ((size, f"{number:,}") for size, number in sizes.most_common(10))), "",
         f"Scaled down from squares of the photographs by a factor drawn from {recipe.shrink[0]} to {recipe.shrink[1]}, "
-        "which removes the traces of their own compression." if recipe.shrink else
+        "as far as these are large enough, which removes the traces of their own compression." if recipe.shrink else
         "Cut from the photographs at their own scale: where these were compressed, the painted region lacks the traces "
         "of it, and a detector can learn that instead.", "",
         f"After forging: {', '.join(recipe.perturbations)}"

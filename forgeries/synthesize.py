@@ -1,7 +1,7 @@
 """Writes a forged dataset to a folder, with all cores, and continues where it was interrupted."""
 
-import csv
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +23,8 @@ from forgeries.methods import find_method
 COLUMNS = ("method", "name", "width", "height", "mask_fraction", "mask_kind", "composite", "perturbation", "applied",
            "photo", "source_id", "digest", "seed")
 
-PART = "manifest.part.csv"
-"""Rows of the pictures that an unfinished call has written."""
+PART = "manifest.part.jsonl"
+"""Rows of the pictures that an unfinished call has written, a line each: in CSV, a name can hold the end of a line."""
 
 
 class _Pictures(Dataset[dict[str, Any]]):
@@ -33,7 +33,7 @@ class _Pictures(Dataset[dict[str, Any]]):
     def __init__(self, photos: Sequence[Photo], out: Path, recipe: Recipe, seed: int, count: int) -> None:
         self.datasets = [ForgeryDataset(photos, recipe, seed, "synthesize", count, method=method, balanced=True)
                          for method in recipe.methods]
-        self.out, self.seed, self.count = out, seed, count
+        self.methods, self.out, self.seed, self.count = recipe.methods, out, seed, count
 
     def __len__(self) -> int:
         return len(self.datasets) * self.count
@@ -48,7 +48,7 @@ class _Pictures(Dataset[dict[str, Any]]):
         height, width = mask.shape
         return {"method": forgery.method, "name": name, "width": width, "height": height,
                 "mask_fraction": f"{forgery.mask.mean():.6f}", "mask_kind": forgery.mask_kind,
-                "composite": find_method(self.datasets[number].method or "").composite,
+                "composite": find_method(self.methods[number]).composite,
                 "perturbation": forgery.perturbation, "applied": forgery.applied, "photo": forgery.photo,
                 "source_id": forgery.source, "digest": forgery.digest, "seed": self.seed}
 
@@ -70,28 +70,33 @@ def synthesize(photos: Sequence[Photo], out: Path, recipe: Recipe, seed: int, co
     made_of = json.dumps({**arguments, "methods": methods, "seed": seed, "count": count,
                           "photos": [photo.digest for photo in photos]}, indent=1)
     description, part = out / "recipe.json", out / PART
-    if description.exists() and description.read_text() != made_of:
+    rows = read_rows(out / "manifest.csv")
+    if (rows or description.exists()) and (not description.exists() or description.read_text() != made_of):
         raise UserError(f"{out}: holds a dataset of another recipe (see recipe.json); name another --out")
     write_atomic(description, made_of)
-    if rows := read_rows(out / "manifest.csv"):
+    if rows:
         return len(rows)
     pictures, done = _Pictures(PhotoList(photos), out, recipe, seed, count), _written(part)
-    with Progress("synthesize", len(pictures), done, unit="picture") as progress, part.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    with Progress("synthesize", len(pictures), done, unit="picture") as progress, part.open("a") as file:
         for row in _made(pictures, done, jobs):
-            writer.writerow(row)
+            file.write(json.dumps(row) + "\n")
             file.flush()
             progress.update()
-    rows = [dict(zip(COLUMNS, line, strict=True)) for line in csv.reader(part.read_text().splitlines())]
-    write_atomic(out / "README.md", data_card(recipe, rows, photos, seed))
+    rows = [json.loads(line) for line in part.read_text().splitlines()]
+    for leftover in out.rglob(".*.png.*"):  # half-written by a killed process
+        leftover.unlink()
+    write_atomic(out / "README.md", data_card(recipe, rows, seed))
     write_rows(out / "manifest.csv", COLUMNS, rows)
     part.unlink()
     return len(rows)
 
 
 def _made(pictures: _Pictures, start: int, jobs: int) -> Iterator[dict[str, Any]]:
-    return iter(DataLoader(pictures, batch_size=None, sampler=range(start, len(pictures)), num_workers=jobs,
-                           worker_init_fn=one_thread, generator=torch.Generator()))
+    with warnings.catch_warnings():
+        # The user chose so many.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        return iter(DataLoader(pictures, batch_size=None, sampler=range(start, len(pictures)), num_workers=jobs,
+                               worker_init_fn=one_thread, generator=torch.Generator()))
 
 
 def _written(part: Path) -> int:

@@ -130,6 +130,18 @@ def test_killed_processes_leave_what_is_continued(folder, photos, tmp_path):
     assert found == whole(folder)
 
 
+def test_what_a_kill_left_half_written_is_removed(folder, photos, tmp_path):
+    (tmp_path / "TE" / "images").mkdir(parents=True)
+    (tmp_path / "TE" / "images" / ".00001.png.x1y2z3w4").write_bytes(b"half")
+    synthesize(photos, tmp_path, RECIPE, 3, COUNT)
+    assert whole(tmp_path) == whole(folder)
+
+
+def test_the_card_counts_the_photographs_that_were_used(photos, tmp_path):
+    synthesize(photos, tmp_path, replace(RECIPE, methods=("TE",)), 3, 1)
+    assert len(photos) > 1 and "from 1 photograph of 1 scene." in (tmp_path / "README.md").read_text()
+
+
 def test_the_manifest_says_what_was_applied(photos, tmp_path):
     recipe = replace(RECIPE, perturbations=("jpeg-60..95", "crop-0.8"))
     synthesize(photos, tmp_path, recipe, 0, 6)
