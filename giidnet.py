@@ -1,9 +1,11 @@
 """The command line. Heavy imports wait until a command needs them, so that usage errors answer at once."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,7 +249,7 @@ def report(folder: Path | None, out: Path | None) -> None:
 @click.option("--shrink", nargs=2, default=(0.5, 0.75), show_default=True, type=click.FloatRange(0, 1, True),
               help="Factors that photographs are scaled down by; 1 1 keeps their own scale.")
 @click.option("--jobs", type=click.IntRange(0), help="Processes; default one for each core.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.argument("more_methods", nargs=-1, metavar="[METHOD]...")
 def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, ...], out: Path, count: int,
                size: int, masks: tuple[str, ...], fraction: tuple[float, float], perturb: tuple[str, ...],
@@ -260,13 +262,16 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
     from forgeries import list_masks
     from forgeries.methods import method_names
     method_names(names)
-    if fraction[0] > fraction[1] or shrink[0] > shrink[1]:
+    if not (fraction[0] <= fraction[1] and shrink[0] <= shrink[1]):  # nan is neither
         raise UserError("--fraction and --shrink: must be the lower value, then the higher one")
     kinds = dict(map(_weighed, masks)) or dict.fromkeys(list_masks(), 1.0)
     from forgeries.perturbations import expand
     chains = tuple(expand(perturb))
     if not photos.exists():
         raise UserError(f"{photos}: no such folder of photographs")
+    if out.resolve().is_relative_to(photos.resolve()):
+        raise UserError(f"--out {out}: lies in --photos, where forged pictures would be taken for photographs; name "
+                        "another folder")
     make_folder(out)
     from forgeries.dataset import Recipe
     from forgeries.photos import scan
@@ -277,7 +282,7 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
         found = scan([photos], size)
         click.echo(f"photographs: {len(found.photos)}, {len(found.skipped)} skipped", err=True)
         _tell_skipped(found.skipped)
-        written = write(found.photos, out, recipe, seed, count, os.cpu_count() or 1 if jobs is None else jobs)
+        written = write(found.photos, out, recipe, seed, count, len(os.sched_getaffinity(0)) if jobs is None else jobs)
     click.echo(f"{written} pictures: {out.resolve() / 'manifest.csv'}")
 
 
@@ -288,15 +293,15 @@ def _weighed(word: str) -> tuple[str, float]:
         UserError: unknown kind, or no positive number.
     """
     from forgeries.masks import check_masks
-    kind, _, weight = word.partition("=")
-    check_masks(kind)
+    kind, equals, weight = word.rpartition("=")
     try:
-        value = float(weight or 1)
+        value = float(weight) if equals else 1.0
     except ValueError:
         value = -1
     if not 0 < value < float("inf"):
-        raise UserError(f"--masks {word}: the weight must be a positive number")
-    return kind, value
+        raise UserError(f"--masks {word}: the weight, after the last =, must be a positive number")
+    check_masks(kind if equals else word)
+    return kind if equals else word, value
 
 
 @cli.command("train-inpainter")
@@ -311,7 +316,7 @@ def _weighed(word: str) -> tuple[str, float]:
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--learning-rate", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True))
 @click.option("--size", default=64, show_default=True, type=click.IntRange(32), help="Side of the squares.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--network", type=click.Choice(["coder", "gated"]), help="What a NAME of yours is; default coder.")
 @click.option("--up", type=click.Choice(["transposed", "pixel-shuffle", "nearest", "bilinear"]))
 @click.option("--depth", type=click.IntRange(1, 5), help="Halvings of the picture's sides.")
@@ -333,6 +338,7 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
     shape = {key: int(value) if key == "kernel" else value for key, value in shape.items() if value is not None}
     from forgeries import list_methods
     from forgeries.methods.learned import SPECS, Spec
+    from forgeries.methods.method import NAME
     own = [name for name in names if name not in SPECS]
     if own and (len(names) > 1 or not shape):
         raise UserError(f"'{own[0]}': known are {', '.join(SPECS)}; a network of yours is trained alone, and its shape "
@@ -340,9 +346,13 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
     if shape and not own:
         raise UserError(f"{', '.join(names) or 'all methods'}: the shape is given already; for --{next(iter(shape))} "
                         "choose another name")
-    if own and (not own[0].replace("-", "").replace("_", "").isalnum() or own[0] in list_methods()):
-        raise UserError(f"'{own[0]}': must be letters, digits, - and _, and not the name of a method")
+    if own and (not re.fullmatch(NAME, own[0]) or own[0] in list_methods()):
+        raise UserError(f"'{own[0]}': must be letters, digits, _ . + - (40 at most), and not the name of a method")
     specs = {own[0]: Spec(**shape)} if own else {name: SPECS[name] for name in names or SPECS}
+    for name, spec in specs.items():
+        if size % spec.multiple:
+            raise UserError(f"--size {size}: must be a multiple of {spec.multiple}, as {name} halves sides "
+                            f"{spec.depth} times")
     for place in (*photos, *held_out):
         if not place.exists():
             raise UserError(f"{place}: no such folder of photographs")
@@ -405,8 +415,8 @@ def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None,
     if what != "methods" and (preview or more_methods):
         raise UserError(f"list {what}: --preview and further names belong to list methods")
     if preview:
-        if preview.suffix.lower() != ".png":
-            raise UserError(f"{preview}: must end in .png")
+        if preview.suffix.lower() != ".png" or preview.is_dir():
+            raise UserError(f"{preview}: must be a file that ends in .png")
         from forgeries.masks import check_masks
         check_masks(mask)
         make_folder(preview.parent)
@@ -606,8 +616,13 @@ def export(detectors: tuple[str, ...], weights: tuple[Path, ...], kind: str, out
     click.echo(f"{name}: {out.resolve()}")
 
 
+CONTINUED = {**dict.fromkeys(("run", "search", "retrain", "benchmark"), "; --resume continues"),
+             **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
+"""What is said when a command is interrupted; nothing of the others."""
+
+
 @contextmanager
-def _one_line_errors(debug: bool) -> Iterator[None]:
+def _one_line_errors(debug: bool, command: str = "") -> Iterator[None]:
     """What the user can mend ends in one line and exit code 2."""
     try:
         yield
@@ -622,7 +637,7 @@ def _one_line_errors(debug: bool) -> Iterator[None]:
         click.echo(f"giidnet: {error.format_message()}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("giidnet: interrupted; --resume continues", err=True)
+        click.echo(f"giidnet: interrupted{CONTINUED.get(command, '')}", err=True)
         sys.exit(130)
 
 
@@ -632,9 +647,13 @@ def main(arguments: list[str] | None = None) -> None:
     # Read when torch is imported: threads that wait for one another spin for less long before they sleep, which
     # changes nothing on an idle machine and much on a busy one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    with _one_line_errors("--debug" in words):
-        # --debug is meant wherever it stands.
-        cli([word for word in words if word != "--debug"], standalone_mode=False, prog_name="giidnet")
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names of files may be any bytes.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    # --debug is meant wherever it stands.
+    plain = [word for word in words if word != "--debug"]
+    with _one_line_errors(plain != words, plain[0] if plain else ""):
+        cli(plain, standalone_mode=False, prog_name="giidnet")
 
 
 if __name__ == "__main__":
