@@ -367,9 +367,6 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
         budget = Budget(epochs, steps, batch_size, learning_rate, size)
         for name, spec in specs.items():
             path = out / f"{name}.safetensors"
-            if path.exists():
-                click.echo(f"{name}: {path} is there already", err=True)
-                continue
             config = RunConfig(seed=seed, device=device)  # type: ignore[arg-type]
             quality = train(name, spec, budget, config, train_photos, held, path)
             click.echo(f"{name}: {quality:.1f} dB in held-out holes: {path.resolve()}")

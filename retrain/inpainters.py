@@ -22,12 +22,13 @@ from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
 from forgeries.dataset import PictureDataset, draw_square, to_tensor
 from forgeries.masks import draw_mask
-from forgeries.methods.learned import Spec, save_network
+from forgeries.methods.learned import Spec, describe, save_network
 from forgeries.methods.networks import build
 from forgeries.photos import Photo
 from retrain.trainer import Batches, Task, fit
 
 MASKS = ("rectangle", "stroke", "blob")
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -98,11 +99,18 @@ def train_inpainter(name: str, spec: Spec, budget: Budget, config: RunConfig, ph
                     held_out: Sequence[Photo], path: Path) -> float:
     """Trains a network and writes it to `path`; returns its PSNR in dB on `held_out`, inside of the masks.
 
-    Continues from a checkpoint beside `path` where an earlier call was interrupted.
+    Continues from a checkpoint beside `path` where an earlier call was interrupted; what is finished is not trained
+    again.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or `path` holds a network of another shape or training.
     """
+    described = {"photos": sorted(photo.digest[:16] for photo in photos), **asdict(budget), "seed": config.seed}
+    if path.exists():
+        found = describe(path)
+        if found["spec"] != spec.to_dict() or not described.items() <= found["trained"].items():
+            raise UserError(f"{path}: holds a network of another shape or training; name another --out, or delete it")
+        return found["trained"]["val_psnr"]
     shrink = tuple(config.photos.shrink) if config.photos.shrink else None
     torch.manual_seed(torch_seed(config.seed, "inpainter", name))
     painter = Painter(spec)
@@ -114,7 +122,6 @@ def train_inpainter(name: str, spec: Spec, budget: Budget, config: RunConfig, ph
                                                  budget.epochs),
                 items(held_out, "inpainter-validate", budget.validation_images), partial(painting_loss, spec),
                 validate, None if spec.adversarial else "val_psnr")
-    described = {"photos": sorted(photo.digest[:16] for photo in photos), **asdict(budget), "seed": config.seed}
     # Work of another kind under the same name is not continued.
     key = hashlib.sha256(json.dumps([spec.to_dict(), described], sort_keys=True).encode()).hexdigest()[:8]
     work = path.parent / f".{name}-{key}"
@@ -146,7 +153,7 @@ def painting_loss(spec: Spec, outputs: tuple[Tensor, ...], targets: Tensor) -> T
 
 def laplacian_distance(painted: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference, summed over the levels of a Laplacian pyramid with weights 2^level, divided by their
-    number (Bojanowski et al. 2018, eq. 3, with box filters)."""
+    number (after Bojanowski et al. 2018, eq. 3, whose weights are others; with box filters)."""
     difference, total, levels = painted - target, painted.new_zeros(()), 3
     for level in range(levels):
         coarse = F.avg_pool2d(difference, 2)

@@ -33,7 +33,8 @@ MARGIN = 32
 CONTEXT = 128
 """Pixels around the hole that an inpainter sees, where the picture is larger."""
 
-LARGEST_HEADER = 2 ** 20
+LARGEST_HEADER = 100_000_000
+"""That of the format: a header names every photograph of the training."""
 
 TITLES = {"coder": "re-synthesis", "gated": "gated convolutions"}
 SOURCES = {"coder": "this project", "gated": "after Yu et al. 2019"}

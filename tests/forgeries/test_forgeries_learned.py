@@ -31,11 +31,15 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def save(tmp_path, spec: Spec, name: str = "XX"):
+def save(tmp_path, spec: Spec, name: str = "XX", photos: int = 1):
     torch.manual_seed(0)
     path = tmp_path / f"{name}.safetensors"
-    save_network(path, name, spec, build(spec), {"photos": ["abc"]})
+    save_network(path, name, spec, build(spec), {"photos": photos * ["0123456789abcdef"]})
     return path
+
+
+def test_a_network_may_be_trained_on_any_number_of_photographs(tmp_path):
+    assert len(describe(save(tmp_path, Spec(width=3), photos=100_000))["trained"]["photos"]) == 100_000
 
 
 @pytest.mark.parametrize("up", UPS)

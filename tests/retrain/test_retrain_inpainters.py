@@ -1,10 +1,13 @@
 """Training of networks that paint: losses against plain ones, a critic that trains apart, resuming."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import retrain.trainer as trainer
+from configs.errors import UserError
 from configs.schema import Photos, RunConfig
 from forgeries.methods.learned import Spec, describe, load_network
 from forgeries.photos import find_photos
@@ -105,6 +108,12 @@ def test_training_makes_the_loss_smaller(photos, tmp_path):
     assert describe(path)["trained"]["val_psnr"] == quality
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
     assert load_network(path)[0] == TINY
+    written = path.stat().st_mtime_ns
+    assert train_inpainter("T", TINY, long, config(), photos, photos, path) == quality
+    for spec, budget, seed in ((TINY, BUDGET, 0), (replace(TINY, up="bilinear"), long, 0), (TINY, long, 1)):
+        with pytest.raises(UserError, match="another shape or training"):
+            train_inpainter("T", spec, budget, config(seed=seed), photos, photos, path)
+    assert path.stat().st_mtime_ns == written
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(photos, tmp_path, monkeypatch):
