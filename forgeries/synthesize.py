@@ -44,7 +44,11 @@ class _Pictures(Dataset[dict[str, Any]]):
         mask = forgery.mask.astype(np.uint8) * 255
         for kind, pixels in (("originals", forgery.original), ("masks", mask), ("images", forgery.image)):
             png = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
-            write_atomic(self.out / forgery.method / kind / f"{name}.png", png, sync=False)
+            try:
+                write_atomic(self.out / forgery.method / kind / f"{name}.png", png, sync=False)
+            except OSError as error:
+                raise UserError(f"{self.out}: cannot write there ({error.strerror}); mend that, and the same command "
+                                "continues") from None
         height, width = mask.shape
         return {"method": forgery.method, "name": name, "width": width, "height": height,
                 "mask_fraction": f"{forgery.mask.mean():.6f}", "mask_kind": forgery.mask_kind,
@@ -62,7 +66,7 @@ def synthesize(photos: Sequence[Photo], out: Path, recipe: Recipe, seed: int, co
     same arguments has written are not made again.
 
     Raises:
-        UserError: `out` holds pictures of other arguments, or a method cannot paint a mask.
+        UserError: `out` holds pictures of other arguments or cannot be written to, or a method cannot paint a mask.
     """
     arguments = {key: value for key, value in asdict(recipe).items() if key != "cache"}
     # Names and versions: the file that declares a method may lie anywhere.

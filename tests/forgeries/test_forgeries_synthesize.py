@@ -1,6 +1,7 @@
 """Forged datasets on disk, looked at with other tools than those that wrote them; and ones made by others."""
 
 import csv
+import errno
 import hashlib
 import multiprocessing
 from dataclasses import replace
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
+from configs.files import write_atomic
 from configs.schema import Photos
+from forgeries import synthesize as module
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.photos import find_photos
 from forgeries.readers import read_by_method
@@ -128,6 +131,19 @@ def test_killed_processes_leave_what_is_continued(folder, photos, tmp_path):
     synthesize(photos, tmp_path, RECIPE, 3, COUNT)
     found = {path: data for path, data in whole(tmp_path).items() if not path.name.startswith(".")}
     assert found == whole(folder)
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_full_disk_is_told_in_one_line(photos, tmp_path, monkeypatch, jobs):
+    def full(path, data, sync=True):
+        if path.suffix == ".png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, data, sync)
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    with pytest.raises(UserError, match="No space left") as error:
+        synthesize(photos, tmp_path, RECIPE, 3, COUNT, jobs)
+    assert "\n" not in str(error.value)
 
 
 def test_what_a_kill_left_half_written_is_removed(folder, photos, tmp_path):
