@@ -50,9 +50,10 @@ class Mask:
 
 def draw_mask(kind: str, image: np.ndarray, fraction_range: tuple[float, float],
               generator: np.random.Generator) -> np.ndarray:
-    """A mask, bool H×W, for `image` (RGB uint8 H×W×3), whose share of the pixels is within `fraction_range`.
+    """A mask, bool H×W, for `image` (RGB uint8 H×W×3, sides of at least 16), whose share of the pixels is within
+    `fraction_range`.
 
-    It is never empty and never full. A shape that misses the range again and again, as any does where the range is
+    It is never empty and never full; a range between two numbers of pixels gives one of them. A shape that misses the range again and again, as any does where the range is
     narrower than its parts, is thickened or thinned until its area is the middle of the range to the pixel.
 
     Raises:
@@ -292,14 +293,15 @@ def _border(image: np.ndarray, fraction: float, generator: np.random.Generator) 
 
 @lru_cache(maxsize=32)
 def _mask_files(place: str) -> tuple[Path, ...]:
-    """Pictures at or below `place`, sorted.
+    """Pictures at or below `place`, sorted; hidden ones are left out.
 
     Raises:
         UserError: there is none.
     """
     folder = Path(place)
     files = [folder] if folder.is_file() else sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+        path for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file())
     if not files:
         raise UserError(f"mask '{FILES}{place}': no masks there; give a folder with pictures, white where to inpaint, "
                         "or one such picture")

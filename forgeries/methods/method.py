@@ -39,7 +39,8 @@ class Method:
     version: str = "1"
 
     def paint(self, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """`image` (RGB uint8 H×W×3) with the pixels of `mask` (bool H×W) painted.
+        """`image` (RGB uint8 H×W×3, sides of at least 16) with the pixels of `mask` (bool H×W, neither empty nor full)
+        painted.
 
         Raises:
             UserError: the method cannot paint this mask.

@@ -236,6 +236,13 @@ def test_files_that_are_no_masks_are_told(tmp_path, make, message):
     assert "\n" not in str(error.value)
 
 
+def test_hidden_files_are_no_masks(tmp_path):
+    save(tmp_path / "mask.png", np.eye(8))
+    (tmp_path / "._mask.png").write_bytes(b"no picture")
+    for seed in range(8):
+        assert draw(f"files:{tmp_path}", seed).any()
+
+
 def test_a_mistake_met_in_a_worker_process_is_one_line_too(tmp_path, capsys):
     save(tmp_path / "black.png", np.zeros((8, 8)))
     photos = find_photos(Photos(), 32).test
