@@ -53,8 +53,9 @@ def draw_mask(kind: str, image: np.ndarray, fraction_range: tuple[float, float],
     """A mask, bool H×W, for `image` (RGB uint8 H×W×3, sides of at least 16), whose share of the pixels is within
     `fraction_range`.
 
-    It is never empty and never full; a range between two numbers of pixels gives one of them. A shape that misses the range again and again, as any does where the range is
-    narrower than its parts, is thickened or thinned until its area is the middle of the range to the pixel.
+    It is never empty and never full; a range between two numbers of pixels gives one of them. A shape that misses the
+    range again and again, as any does where the range is narrower than its parts, is thickened or thinned until its
+    area is the middle of the range to the pixel.
 
     Raises:
         UserError: unknown kind, or files that are missing, unreadable, or all black or all white.

@@ -28,7 +28,6 @@ SCIKIT_IMAGE = {
 }
 """The colour photographs inside scikit-image, split by picture; the two motorcycles are one scene."""
 
-
 CHUNK = 1000
 """Files that are decoded before what was found is kept."""
 

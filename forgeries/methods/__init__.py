@@ -31,7 +31,6 @@ METHODS: Mapping[str, Method] = {method.name: method for method in (
 GROUP = "giidnet.methods"
 """Entry points of other packages: NAME = "module:object", a `Method` of that name or a function that returns one."""
 
-
 FILES = (*SUFFIXES, ".safetensors")
 """How names of files end that stand for methods."""
 

@@ -36,7 +36,7 @@ CONTEXT = 128
 LARGEST_HEADER = 100_000_000
 """That of the format: a header names every photograph of the training."""
 
-TITLES = {"coder": "re-synthesis", "gated": "gated convolutions"}
+TITLES = {"coder": "encoder–decoder", "gated": "gated convolutions"}
 SOURCES = {"coder": "this project", "gated": "after Yu et al. 2019"}
 
 

@@ -14,7 +14,7 @@ def _patch_match(image: np.ndarray, mask: np.ndarray, generator: np.random.Gener
     try:
         return inpaint_pyramid(image, mask, patch_size=PATCH, seed=int(generator.integers(2**31)), poisson_blend=False)
     except ValueError as error:  # at a coarse level of its pyramid the mask may cover everything
-        raise UserError(f"method 'PM': {error}; lower forgeries.mask_fraction") from None
+        raise UserError(f"method 'PM': {error}; lower forgeries.mask_fraction or --fraction") from None
 
 
 PATCHES = (

@@ -37,4 +37,4 @@ def whole_patches(mask: np.ndarray, sides: Sequence[int], method: str) -> tuple[
         if whole.any():
             return side, whole
     raise UserError(f"method '{method}': the mask leaves no patch of {sides[-1]}×{sides[-1]} pixels whole; "
-                    "lower forgeries.mask_fraction")
+                    "lower forgeries.mask_fraction or --fraction")

@@ -17,7 +17,6 @@ from configs.pictures import decode_photo
 AUTHENTIC = "authentic"
 """Method of a picture in which every pixel is pristine."""
 
-
 TEXTS = 7
 """Strings of a packed case: paths and members of picture and mask, name, method, source."""
 

@@ -104,7 +104,7 @@ def read_npy(place: Path, root: Path) -> Iterator[Case | Problem]:
     try:
         content = np.load(place, allow_pickle=False)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise UserError(f"{place}: not an array of strings ({error}); save one with "
+        raise UserError(f"{place}: not an array of strings ({str(error).split('. ')[0]}); save one with "
                         "np.save(file, np.array(rows, dtype=str))") from None
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.shape[1] != 2 or content.dtype.kind != "U":
         raise UserError(f"{place}: must be an array N×2 of strings, a picture and its mask in each row")

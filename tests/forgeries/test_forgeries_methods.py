@@ -63,7 +63,7 @@ def test_what_is_declared_deterministic_draws_nothing_and_the_rest_follows_the_g
 def test_a_mask_that_leaves_nothing_to_copy_is_told(method):
     mask = np.ones((40, 48), bool)
     mask[0] = False
-    with pytest.raises(UserError, match=rf"'{method}'.*mask_fraction"):
+    with pytest.raises(UserError, match=rf"'{method}'.*mask_fraction or --fraction$"):
         inpaint(picture(), mask, method, np.random.default_rng(0))
 
 
