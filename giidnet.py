@@ -29,6 +29,10 @@ SHOWN = 5
 LEAST_TILE = 128
 """Smallest side of a tile: less is overlap for the most part."""
 
+CONTINUED = {**dict.fromkeys(("run", "search", "retrain", "benchmark"), "; --resume continues"),
+             **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
+"""What is said when a command is interrupted; nothing of the others."""
+
 
 def registries() -> "Names":
     """The names that a configuration may use, by kind."""
@@ -413,7 +417,7 @@ def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None,
         raise UserError(f"list {what}: --preview and further names belong to list methods")
     if preview:
         if preview.suffix.lower() != ".png" or preview.is_dir():
-            raise UserError(f"{preview}: must be a file that ends in .png")
+            raise UserError(f"{preview}: must end in .png and be no folder")
         from forgeries.masks import check_masks
         check_masks(mask)
         make_folder(preview.parent)
@@ -611,11 +615,6 @@ def export(detectors: tuple[str, ...], weights: tuple[Path, ...], kind: str, out
     for height, width, difference in export_onnx(module, out):
         click.echo(f"{height}×{width}: largest difference {difference:.1e}")
     click.echo(f"{name}: {out.resolve()}")
-
-
-CONTINUED = {**dict.fromkeys(("run", "search", "retrain", "benchmark"), "; --resume continues"),
-             **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
-"""What is said when a command is interrupted; nothing of the others."""
 
 
 @contextmanager

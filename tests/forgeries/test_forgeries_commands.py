@@ -80,7 +80,7 @@ def test_names_that_no_method_could_have_are_refused(photos, capsys, name):
 
 def test_a_preview_is_a_file(tmp_path, capsys):
     (tmp_path / "folder.png").mkdir()
-    assert "must be a file" in refused(["list", "methods", "--preview", tmp_path / "folder.png"], capsys)
+    assert "be no folder" in refused(["list", "methods", "--preview", tmp_path / "folder.png"], capsys)
 
 
 @pytest.mark.parametrize("command, end", [("search", "; --resume continues"), ("detect", ""),
