@@ -1,5 +1,6 @@
 """The command line. Heavy imports wait until a command needs them, so that usage errors answer at once."""
 
+import math
 import os
 import re
 import sys
@@ -32,6 +33,17 @@ LEAST_TILE = 128
 CONTINUED = {**dict.fromkeys(("run", "search", "retrain", "benchmark"), "; --resume continues"),
              **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
 """What is said when a command is interrupted; nothing of the others."""
+
+
+class FiniteRange(click.FloatRange):
+    """Click's range lets nan pass, and inf where it is open."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails where it is none."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 def registries() -> "Names":
@@ -246,11 +258,11 @@ def report(folder: Path | None, out: Path | None) -> None:
 @click.option("--size", default=256, show_default=True, type=click.IntRange(16), help="Side of a picture.")
 @click.option("--masks", multiple=True, metavar="KIND[=WEIGHT]", help="Kind of mask, see 'giidnet list masks'; "
               "repeatable, default all with equal weights.")
-@click.option("--fraction", nargs=2, default=(0.04, 0.25), show_default=True, type=click.FloatRange(0, 1, True, True),
+@click.option("--fraction", nargs=2, default=(0.04, 0.25), show_default=True, type=FiniteRange(0, 1, True, True),
               help="Least and largest share of a picture that is painted.")
 @click.option("--perturb", multiple=True, default=["none"], metavar="CHAIN", help="What is done after forging, such "
               "as resize-0.75+jpeg-60..95, see 'giidnet list perturbations'; of several one is drawn.")
-@click.option("--shrink", nargs=2, default=(0.5, 0.75), show_default=True, type=click.FloatRange(0, 1, True),
+@click.option("--shrink", nargs=2, default=(0.5, 0.75), show_default=True, type=FiniteRange(0, 1, True),
               help="Factors that photographs are scaled down by; 1 1 keeps their own scale.")
 @click.option("--jobs", type=click.IntRange(0), help="Processes; default one for each core.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
@@ -266,7 +278,7 @@ def synthesize(photos: Path, methods: tuple[str, ...], more_methods: tuple[str, 
     from forgeries import list_masks
     from forgeries.methods import method_names
     method_names(names)
-    if not (fraction[0] <= fraction[1] and shrink[0] <= shrink[1]):  # nan is neither
+    if fraction[0] > fraction[1] or shrink[0] > shrink[1]:
         raise UserError("--fraction and --shrink: must be the lower value, then the higher one")
     kinds = dict(map(_weighed, masks)) or dict.fromkeys(list_masks(), 1.0)
     from forgeries.perturbations import expand
@@ -318,7 +330,7 @@ def _weighed(word: str) -> tuple[str, float]:
 @click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--steps", default=250, show_default=True, type=click.IntRange(1), help="Steps of an epoch.")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
-@click.option("--learning-rate", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--learning-rate", default=2e-3, show_default=True, type=FiniteRange(0, min_open=True))
 @click.option("--size", default=64, show_default=True, type=click.IntRange(32), help="Side of the squares.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--network", type=click.Choice(["coder", "gated"]), help="What a NAME of yours is; default coder.")
@@ -329,7 +341,7 @@ def _weighed(word: str) -> tuple[str, float]:
 @click.option("--kernel", type=click.Choice(["3", "5", "7"]))
 @click.option("--activation", type=click.Choice(["relu", "leaky", "elu", "gelu", "silu"]))
 @click.option("--loss", type=click.Choice(["l1", "l2", "laplacian", "fourier"]))
-@click.option("--adversarial", type=click.FloatRange(0), help="Weight of a critic's loss; 0 has none.")
+@click.option("--adversarial", type=FiniteRange(0), help="Weight of a critic's loss; 0 has none.")
 @device_option
 def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: tuple[Path, ...], out: Path,
                     epochs: int, steps: int, batch_size: int, learning_rate: float, size: int, seed: int,
@@ -518,7 +530,7 @@ def weights_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("paths", nargs=-1, required=True)
 @weights_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("detections"), show_default=True)
-@click.option("--threshold", default=0.5, show_default=True, type=click.FloatRange(0, 1),
+@click.option("--threshold", default=0.5, show_default=True, type=FiniteRange(0, 1),
               help="Probability from which a pixel is flagged.")
 @click.option("--raw", is_flag=True, help="Also write the map as float32 .npy.")
 @click.option("--tile", type=click.IntRange(0), help="Side of the tiles that larger pictures are cut into; 0 never "
@@ -552,9 +564,9 @@ def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Pa
 @weights_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--limit", default=32.0, show_default=True, type=click.FloatRange(0, min_open=True),
+@click.option("--limit", default=32.0, show_default=True, type=FiniteRange(0, min_open=True),
               help="Largest file in MB.")
-@click.option("--pixels", default=50.0, show_default=True, type=click.FloatRange(0, min_open=True),
+@click.option("--pixels", default=50.0, show_default=True, type=FiniteRange(0, min_open=True),
               help="Largest picture in megapixels.")
 @device_option
 def serve(detectors: tuple[str, ...], weights: tuple[Path, ...], host: str, port: int, limit: float, pixels: float,

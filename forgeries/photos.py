@@ -143,7 +143,8 @@ def check_files(files: Sequence[Path]) -> list[Checked]:
 
 
 def hold_out(photos: Sequence[Photo], held_out: Sequence[Photo] = ()) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
-    """Photographs to train on, and to validate on: `held_out`, or by default a tenth of all, by a hash.
+    """Photographs to train on, and to validate on: `held_out`, or by default a tenth of all, by a hash. Those that show
+    a scene of the latter are left out of the former.
 
     Raises:
         UserError: one alone cannot be split, or none is left to train on.

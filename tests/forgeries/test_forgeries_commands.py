@@ -33,9 +33,9 @@ def refused(arguments, capsys) -> str:
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--fraction", "nan", "0.1"], "the lower value"),
-    (["--fraction", "0.1", "nan"], "the lower value"),
-    (["--shrink", "nan", "0.5"], "the lower value"),
+    (["--fraction", "nan", "0.1"], "no finite number"),
+    (["--fraction", "0.3", "0.1"], "the lower value"),
+    (["--shrink", "0.5", "nan"], "no finite number"),
     (["--seed", str(2**32)], "--seed"),
     (["--masks", "text=nan"], "--masks text=nan: the weight"),
     (["--masks", "text="], "--masks text=: the weight"),
@@ -65,6 +65,8 @@ def test_a_manifest_of_others_is_not_taken_for_finished_work(photos, tmp_path, c
     (["--size", "33"], "multiple of 4"),
     (["--size", "48", "--depth", "5"], "multiple of 32"),
     (["--seed", str(2**32)], "--seed"),
+    (["--learning-rate", "nan"], "no finite number"),
+    (["--learning-rate", "inf"], "no finite number"),
 ])
 def test_impossible_values_of_train_inpainter_are_told(photos, tmp_path, capsys, options, message):
     arguments = ["train-inpainter", "MINE", "--photos", photos, "--out", tmp_path / "out", "--up", "nearest"]
