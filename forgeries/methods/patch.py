@@ -10,11 +10,16 @@ PATCH = 5
 
 
 def _patch_match(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    from patchmatch_cython import inpaint_pyramid
-    try:
-        return inpaint_pyramid(image, mask, patch_size=PATCH, seed=int(generator.integers(2**31)), poisson_blend=False)
-    except ValueError as error:  # at a coarse level of its pyramid the mask may cover everything
-        raise UserError(f"method 'PM': {error}; lower forgeries.mask_fraction or --fraction") from None
+    """Coarse to fine. Scattered holes may leave nothing to copy at the coarsest level: then at full size alone, with
+    smaller patches if need be."""
+    from patchmatch_cython import inpaint_pyramid, inpaint_single
+    seed = int(generator.integers(2**31))
+    for paint, side in ((inpaint_pyramid, PATCH), (inpaint_single, PATCH), (inpaint_single, 3)):
+        try:
+            return paint(image, mask, patch_size=side, seed=seed, poisson_blend=False)
+        except ValueError as error:
+            reason = error
+    raise UserError(f"method 'PM': {reason}; lower forgeries.mask_fraction or --fraction")
 
 
 PATCHES = (
