@@ -362,6 +362,8 @@ def train_inpainter(names: tuple[str, ...], photos: tuple[Path, ...], held_out: 
     if shape and not own:
         raise UserError(f"{', '.join(names) or 'all methods'}: the shape is given already; for --{next(iter(shape))} "
                         "choose another name")
+    if shape.get("network") == "gated" and "latent" in shape:
+        raise UserError("--latent: a gated network has none; leave it away, or take --network coder")
     if own and (not re.fullmatch(NAME, own[0]) or own[0] in list_methods()):
         raise UserError(f"'{own[0]}': must be letters, digits, _ . + - (40 at most), and not the name of a method")
     specs = {own[0]: Spec(**shape)} if own else {name: SPECS[name] for name in names or SPECS}

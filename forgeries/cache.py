@@ -1,7 +1,8 @@
 """Painted regions on disk, so that a slow method paints the same hole of the same picture once.
 
-An entry is addressed by what it is made of: picture, mask, method with its version and parameters, and the state of
-the generator where the method draws from it. Whoever asks for the same gets the same bytes, in any process and run.
+An entry is addressed by what it is made of: picture, mask, method with its version and parameters, the versions of the
+libraries, and the state of the generator where the method draws from it. Whoever asks for the same gets the same bytes,
+in any process and run.
 """
 
 import hashlib
@@ -9,8 +10,11 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
 from platformdirs import user_cache_path
 
@@ -82,13 +86,20 @@ def paint_cache(gigabytes: float) -> PaintCache | None:
 
 def key(method: Method, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> str:
     """Address of a painted region: 40 hexadecimal digits."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_libraries())
     drawn = "" if method.deterministic else repr(generator.bit_generator.state)
     digest.update(repr((method.name, method.version, sorted(method.parameters.items()), method.composite, mask.shape,
                         drawn)).encode())
     digest.update(np.packbits(mask).tobytes())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()[:40]
+
+
+@cache
+def _libraries() -> bytes:
+    """Versions of what methods compute with."""
+    names = ("numpy", "scipy", "scikit-image", "patchmatch-cython", "torch")
+    return repr([cv2.__version__, *map(version, names)]).encode()
 
 
 def _read(path: Path, size: int) -> np.ndarray | None:

@@ -69,7 +69,7 @@ class Checked:
     height: int = 0
     width: int = 0
     digest: str = ""
-    look: int = 0
+    hash: int = 0
     problem: str = ""
 
 
@@ -78,12 +78,11 @@ Stamp = tuple[bytes, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """The stamp of a file.
-
-    Raises:
-        OSError: it is gone.
-    """
-    stat = path.stat()
+    """The stamp of a file; one that is gone has no size."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return os.fsencode(path.absolute()), -1, 0
     return os.fsencode(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 
@@ -93,7 +92,7 @@ class CheckedFiles:
     Where the file cannot be opened or written, nothing is known and nothing is kept.
     """
 
-    VERSION = 3
+    VERSION = 4
     """To be raised where the table or what is found in a file changes, such as the perceptual hash."""
 
     def __init__(self, path: Path) -> None:
@@ -103,7 +102,7 @@ class CheckedFiles:
         """What is known of each file."""
         try:
             with closing(self._open()) as table:
-                rows = (table.execute("SELECT height, width, digest, look, problem FROM files "
+                rows = (table.execute("SELECT height, width, digest, hash, problem FROM files "
                                       "WHERE path = ? AND size = ? AND changed = ?", entry).fetchone()
                         for entry in stamps)
                 return [Checked(row[0], row[1], row[2], int(row[3], 16), row[4]) if row else None for row in rows]
@@ -115,7 +114,7 @@ class CheckedFiles:
         try:
             with closing(self._open()) as table, table:
                 table.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (
-                    (*entry, found.height, found.width, found.digest, f"{found.look:016x}", found.problem)
+                    (*entry, found.height, found.width, found.digest, f"{found.hash:016x}", found.problem)
                     for entry, found in entries))
         except (sqlite3.OperationalError, OSError):
             return
@@ -129,6 +128,6 @@ class CheckedFiles:
         table.execute("PRAGMA journal_mode = WAL")
         if table.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
             table.executescript(f"BEGIN; DROP TABLE IF EXISTS files; CREATE TABLE files (path BLOB PRIMARY KEY, "
-                                "size INTEGER, changed INTEGER, height INTEGER, width INTEGER, digest TEXT, look TEXT, "
+                                "size INTEGER, changed INTEGER, height INTEGER, width INTEGER, digest TEXT, hash TEXT, "
                                 f"problem TEXT) WITHOUT ROWID; PRAGMA user_version = {self.VERSION}; COMMIT;")
         return table

@@ -3,6 +3,7 @@
 Heavy imports wait until a mask is drawn.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -85,6 +86,20 @@ def check_masks(kind: str) -> None:
         UserError: unknown kind, or no masks at the place.
     """
     _drawing(kind, (0, 1))
+
+
+def files_digest(kind: str) -> str:
+    """SHA-256 of the masks that `kind` draws from files, "" where it draws from none.
+
+    Raises:
+        UserError: no masks at the place.
+    """
+    if not kind.startswith(FILES):
+        return ""
+    digest = hashlib.sha256()
+    for path in _mask_files(kind.removeprefix(FILES)):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _drawing(kind: str, fraction_range: tuple[float, float]) -> Draw:

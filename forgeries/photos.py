@@ -38,7 +38,7 @@ class Scan:
     reason. Photographs that look nearly the same have one source."""
 
     photos: PhotoList
-    looks: np.ndarray
+    hashes: np.ndarray
     skipped: tuple[tuple[Path, str], ...]
 
 
@@ -92,7 +92,7 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
     if not files:
         raise UserError(f"{where}: no photographs there (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
     photos: dict[str, Photo] = {}
-    looks: list[int] = []
+    found_hashes: list[int] = []
     skipped: list[tuple[Path, str]] = []
     for path, found in zip(files, check_files(files), strict=True):
         if found.problem:
@@ -104,16 +104,16 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
         else:
             # A file's name alone is not enough: cameras count from 1 on every card.
             photos[found.digest] = Photo(path, path.stem, f"{path.stem}-{found.digest[:8]}", found.digest)
-            looks.append(found.look)
+            found_hashes.append(found.hash)
     if not photos:
         raise UserError(f"{where}: none of {len(files)} photographs can be used; {skipped[0][0].name}: {skipped[0][1]}")
-    hashes = np.array(looks, np.uint64)
+    hashes = np.array(found_hashes, np.uint64)
     return Scan(PhotoList(_one_source(list(photos.values()), hashes)), hashes, tuple(skipped))
 
 
-def _one_source(photos: Sequence[Photo], looks: np.ndarray) -> Iterator[Photo]:
+def _one_source(photos: Sequence[Photo], hashes: np.ndarray) -> Iterator[Photo]:
     """The photographs, where those that look nearly the same have the source of the first of them."""
-    pairs = [(pair.index, pair.other_index) for pair in near_duplicates({"": looks, "again": looks})]
+    pairs = [(pair.index, pair.other_index) for pair in near_duplicates({"": hashes, "again": hashes})]
     first, second = np.array(pairs, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(pairs)), (first, second)), (len(photos),) * 2)
     groups = connected_components(graph, directed=False)[1]
@@ -182,7 +182,7 @@ def _disjoint(scans: dict[str, Scan]) -> PhotoSet:
     taken: dict[str, str] = {}
     # Of a pair, the split that comes first in this order loses its photograph.
     alike: dict[tuple[str, int], str] = {}
-    for pair in near_duplicates({split: scans[split].looks for split in ("train", "val", "test")}):
+    for pair in near_duplicates({split: scans[split].hashes for split in ("train", "val", "test")}):
         other = scans[pair.other_split].photos[pair.other_index]
         alike.setdefault((pair.split, pair.index), f"nearly the same as {other.name} of {pair.other_split}")
     for split in ("test", "val", "train"):

@@ -18,6 +18,7 @@ from configs.progress import Progress
 from forgeries.card import data_card
 from forgeries.dataset import ForgeryDataset, Recipe, one_thread
 from forgeries.index import Photo, PhotoList
+from forgeries.masks import files_digest
 from forgeries.methods import find_method
 
 COLUMNS = ("method", "name", "width", "height", "mask_fraction", "mask_kind", "composite", "perturbation", "applied",
@@ -71,8 +72,8 @@ def synthesize(photos: Sequence[Photo], out: Path, recipe: Recipe, seed: int, co
     arguments = {key: value for key, value in asdict(recipe).items() if key != "cache"}
     # Names and versions: the file that declares a method may lie anywhere.
     methods = {find_method(spec).name: find_method(spec).version for spec in recipe.methods}
-    made_of = json.dumps({**arguments, "methods": methods, "seed": seed, "count": count,
-                          "photos": [photo.digest for photo in photos]}, indent=1)
+    made_of = json.dumps({**arguments, "methods": methods, "mask_files": list(map(files_digest, recipe.masks)),
+                          "seed": seed, "count": count, "photos": [photo.digest for photo in photos]}, indent=1)
     description, part = out / "recipe.json", out / PART
     rows = read_rows(out / "manifest.csv")
     if (rows or description.exists()) and (not description.exists() or description.read_text() != made_of):

@@ -118,14 +118,14 @@ def train_inpainter(name: str, spec: Spec, budget: Budget, config: RunConfig, ph
     def items(source: Sequence[Photo], stream_name: str, length: int, epochs: int = 1) -> PaintingDataset:
         return PaintingDataset(source, budget.size, shrink, config.seed, stream_name, length, epochs)  # type: ignore[arg-type]
 
-    task = Task("train-inpainter", budget, items(photos, f"inpainter {name}", budget.steps * budget.batch_size,
-                                                 budget.epochs),
+    task = Task("train-inpainter", "--learning-rate", budget,
+                items(photos, f"inpainter {name}", budget.steps * budget.batch_size, budget.epochs),
                 items(held_out, "inpainter-validate", budget.validation_images), partial(painting_loss, spec),
                 validate, None if spec.adversarial else "val_psnr")
     # Work of another kind under the same name is not continued.
     key = hashlib.sha256(json.dumps([spec.to_dict(), described], sort_keys=True).encode()).hexdigest()[:8]
     work = path.parent / f".{name}-{key}"
-    with SummaryWriter(str(work / "tensorboard")) as board:
+    with SummaryWriter(str(path.parent / "tensorboard" / name)) as board:
         trained = fit(name, painter, task, config, work, board)
     painter.load_state_dict(trained.state)
     save_network(path, name, spec, painter.network,

@@ -54,7 +54,7 @@ def pretrain(name: str, traces: TraceExtractor, config: RunConfig, photos: Photo
     settings, shrink = config.retrain.pretrain, Recipe.of(config).shrink
     classes = manipulation_classes(settings.classes)
     task = Task(
-        "retrain.pretrain", settings,
+        "retrain.pretrain", "retrain.pretrain.learning_rate", settings,
         PatchDataset(photos.train, classes, settings.patch, shrink, config.seed, "pretrain",
                      settings.steps * settings.batch_size, settings.epochs),
         PatchDataset(photos.val, classes, settings.patch, shrink, config.seed, "pretrain-validate",

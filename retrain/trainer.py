@@ -49,10 +49,11 @@ class Task:
     """What a network is trained for: items (image, target), a loss of (logits, targets), figures on held-out items.
 
     `score` names the figure by which the best epoch is told; None keeps the last one. `section` is the part of the
-    configuration that `budget` is.
+    configuration that `budget` is, `rate` what the user sets its learning rate by.
     """
 
     section: str
+    rate: str
     budget: Budget
     items: PictureDataset
     held_out: PictureDataset
@@ -90,7 +91,7 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
     """
     settings, recipe = config.retrain, Recipe.of(config)
     task = Task(
-        "retrain", settings,
+        "retrain", "retrain.learning_rate", settings,
         ForgeryDataset(photos.train, recipe, config.seed, "train", settings.steps * settings.batch_size,
                        settings.epochs),
         ForgeryDataset(photos.val, recipe, config.seed, "validate", settings.validation_images, balanced=True,
@@ -140,7 +141,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             fabric.backward(loss)
             fabric.clip_gradients(network, optimizer, max_norm=CLIP, error_if_nonfinite=False)
             optimizer.step()
-            losses.append(check_finite(loss.item(), step, f"{task.section}.learning_rate"))
+            losses.append(check_finite(loss.item(), step, task.rate))
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
                 figures = task.validate(network, held_out, fabric.device)

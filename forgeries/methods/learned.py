@@ -118,8 +118,9 @@ def learned_method(path: Path) -> Method:
     found = describe(path)
     spec, coder = found["spec"], found["spec"]["network"] == "coder"
     title = f"{TITLES[spec['network']]}, {spec['up']} ×{2 ** spec['depth']}, {spec['activation']}, {spec['loss']}"
-    return Method(found["name"], "re-synthesis" if coder else "learned", title,
-                  SOURCES[spec["network"]], _fill(path, MARGIN if coder else CONTEXT), "fast" if coder else "medium",
+    source = SOURCES[spec["network"]] if path.parent == WEIGHTS else "trained by the user"
+    return Method(found["name"], "re-synthesis" if coder else "learned", title, source,
+                  _fill(path, MARGIN if coder else CONTEXT), "fast" if coder else "medium",
                   blind=not coder, parameters=spec, version=_digest(path))
 
 

@@ -180,3 +180,15 @@ def test_the_card_tells_the_figures_of_the_manifest(folder, photos):
     assert f"from {fractions[0]:.3f} to {fractions[-1]:.3f}" in text
     for line in ("| TE | 3 | pde | fast marching | Telea 2004 |", "| 32 × 32 | 6 |", "seed 3", "255 = inpainted"):
         assert line in text
+
+
+def test_other_mask_files_are_another_recipe(photos, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(masks / "a.png")
+    recipe = replace(RECIPE, methods=("TE",), masks=(f"files:{masks}",))
+    synthesize(photos, tmp_path / "out", recipe, 0, 1)
+    assert synthesize(photos, tmp_path / "out", recipe, 0, 1) == 1
+    Image.fromarray(np.tri(32, k=-20, dtype=np.uint8) * 255).save(masks / "a.png")
+    with pytest.raises(UserError, match="another recipe"):
+        synthesize(photos, tmp_path / "out", recipe, 0, 1)
