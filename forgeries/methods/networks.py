@@ -79,9 +79,25 @@ class GatedConv(nn.Module):
         return self.activation(feature) * gate.sigmoid()
 
 
+def smooth_fill(images: Tensor, masks: Tensor) -> Tensor:
+    """`images` (N×3×H×W) with the holes of `masks` (N×1×H×W of 0 and 1) filled from coarser levels of a pyramid, whose
+    pixels are means of the known ones (pull–push; Gortler et al. 1996, section 3.4.2)."""
+    weights = 1 - masks
+    values = torch.where(masks > 0, 0, images)
+    sides = [min(2, side) for side in masks.shape[2:]]
+    if max(sides) == 1 or bool((masks == 0).all()):
+        return values
+    pooled = F.avg_pool2d(weights, sides, ceil_mode=True)
+    means = F.avg_pool2d(values, sides, ceil_mode=True) / pooled.clamp(min=1e-6)
+    coarse = smooth_fill(means, (pooled == 0).float())
+    filled = F.interpolate(coarse, size=masks.shape[2:], mode="bilinear", align_corners=False)
+    return torch.where(masks > 0, filled, images)
+
+
 class GatedInpainter(nn.Module):
     """Gated convolutions with a dilated middle, in one stage: a small form of Yu et al. 2019 (section 3.2), whose
-    second stage and contextual attention are left out."""
+    second stage and contextual attention are left out. In place of its first, coarse stage, the hole is filled
+    smoothly; the network adds what that lacks."""
 
     DILATIONS = (1, 2, 4, 8)
 
@@ -99,7 +115,8 @@ class GatedInpainter(nn.Module):
         self.head = nn.Conv2d(widths[0], 3, kernel, 1, kernel // 2)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        x = self.inner(torch.cat([(2 * images - 1) * (1 - masks), masks], 1))
+        base = smooth_fill(images, masks)
+        x = self.inner(torch.cat([2 * base - 1, masks], 1))
         for layer in self.up:
             x = layer(x)
-        return (self.head(x) + 1) / 2
+        return base + self.head(x) / 2

@@ -20,7 +20,7 @@ from forgeries.methods.learned import (
     save_network,
     shipped,
 )
-from forgeries.methods.networks import Coder, GatedConv, build
+from forgeries.methods.networks import Coder, GatedConv, build, smooth_fill
 from forgeries.methods.region import around
 
 ACTIVATIONS, LOSSES = ("relu", "leaky", "elu", "gelu", "silu"), ("l1", "l2", "laplacian", "fourier")
@@ -193,3 +193,20 @@ def test_shipped_methods_give_back_what_they_see_or_fill_smoothly():
         painted = inpaint(image, mask, name, np.random.default_rng(0))
         error = np.abs(painted[mask].astype(float) - image[mask]).mean()
         assert 0 < error < (25 if SPECS[name].network == "gated" else 12), name
+
+
+def test_a_smooth_fill_keeps_what_is_known_and_stays_within_its_range():
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((16, 16), (21, 37), (64, 8)):
+        images = torch.rand(2, 3, height, width, generator=generator)
+        masks = (torch.rand(2, 1, height, width, generator=generator) < 0.6).float()
+        masks[0, :, :height - 1] = 1
+        filled = smooth_fill(images, masks)
+        assert torch.equal(filled * (1 - masks), images * (1 - masks))
+        for image, fill, mask in zip(images, filled, masks, strict=True):
+            known = image[:, mask[0] == 0]
+            assert (fill.amin((1, 2)) >= known.amin(1) - 1e-5).all()
+            assert (fill.amax((1, 2)) <= known.amax(1) + 1e-5).all()
+        hidden = torch.where(masks > 0, torch.rand(images.shape, generator=generator), images)
+        assert torch.equal(smooth_fill(hidden, masks), filled)
+    assert torch.allclose(smooth_fill(torch.full((1, 3, 9, 9), 0.3), torch.eye(9)[None, None]), torch.tensor(0.3))
