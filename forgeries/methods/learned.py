@@ -120,8 +120,8 @@ def learned_method(path: Path) -> Method:
     title = f"{TITLES[spec['network']]}, {spec['up']} ×{2 ** spec['depth']}, {spec['activation']}, {spec['loss']}"
     source = SOURCES[spec["network"]] if path.parent == WEIGHTS else "trained by the user"
     return Method(found["name"], "re-synthesis" if coder else "learned", title, source,
-                  _fill(path, MARGIN if coder else CONTEXT), "fast" if coder else "medium",
-                  blind=not coder, parameters=spec, version=_digest(path))
+                  _fill(path, MARGIN if coder else CONTEXT), "medium", blind=not coder, parameters=spec,
+                  version=_digest(path))
 
 
 @cache
