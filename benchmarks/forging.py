@@ -190,7 +190,7 @@ def time_index(photos: PhotoList, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, generator = Path(name), np.random.default_rng(0)
         for i in range(LARGE):
-            pixels = cv2.resize(generator.integers(0, 256, (6, 6, 3), np.uint8), (64, 64))
+            pixels = cv2.resize(generator.integers(0, 256, (32, 32, 3), np.uint8), (64, 64))
             (folder / f"{i:06d}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
         print(f"{'look':8} {'seconds':>8} {'photographs':>12} {'MB':>8}")
         for look in ("first", "second"):
