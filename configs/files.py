@@ -1,6 +1,7 @@
 """Files of a run: written whole or not at all, and a folder that one process at a time may write to."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -40,6 +41,12 @@ def write_atomic(path: Path, data: bytes | str, sync: bool = True) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from configs.errors import UserError
-from configs.files import write_atomic, write_json
+from configs.files import digest, write_atomic, write_json
 from detectors import PUBLISHED, create_detector
-from detectors.published import check_keys, digest, read_state, translate
+from detectors.published import check_keys, read_state, translate
 from search_space.cost import count_parameters
 
 FORMAT = "giidnet-detector/1"

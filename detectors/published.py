@@ -1,6 +1,5 @@
 """Checkpoints of the published networks: files of others, with keys and formats of their own."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,11 +78,6 @@ def published_keys(name: str, module: nn.Module) -> dict[str, str]:
     """Published key of each key of our `module`, by the tables of the released checkpoints."""
     rename = _iid_net_key if name == "iid-net" else _mantranet_key
     return {key: rename(key) for key in module.state_dict()}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of the file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _mantranet_key(key: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError
-from configs.files import PICTURE_SUFFIXES
+from configs.files import PICTURE_SUFFIXES, digest
 
 Draw = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 """(image RGB uint8 H×W×3, fraction, generator) to bool H×W whose area is near the fraction."""
@@ -96,10 +96,8 @@ def files_digest(kind: str) -> str:
     """
     if not kind.startswith(FILES):
         return ""
-    digest = hashlib.sha256()
-    for path in _mask_files(kind.removeprefix(FILES)):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    files = _mask_files(kind.removeprefix(FILES))
+    return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
 
 
 def _drawing(kind: str, fraction_range: tuple[float, float]) -> Draw:

@@ -1,6 +1,5 @@
 """Methods whose networks `giidnet train-inpainter` trains: those that ship with this project, and the user's own."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from configs.errors import UserError
+from configs.files import digest, write_atomic
 from forgeries.methods.method import NAME, Fill, Method
 from forgeries.methods.region import around
 
@@ -89,7 +89,7 @@ def shipped() -> dict[str, Path]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a file of weights holds: `name`, `spec` (see `networks.Spec`) and `trained` (data, steps, quality).
+    """What a file of weights holds: `name`, `spec` (see `Spec`) and `trained` (data, steps, quality).
 
     Raises:
         UserError: no such file, or not one of `giidnet train-inpainter`.
@@ -126,15 +126,13 @@ def learned_method(path: Path) -> Method:
 
 @cache
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return digest(path)[:16]
 
 
 def save_network(path: Path, name: str, spec: Spec, network: "Coder | GatedInpainter",
                  trained: dict[str, Any]) -> None:
     """Writes a network as float16 safetensors."""
     from safetensors.torch import save
-
-    from configs.files import write_atomic
     state = {key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}
     write_atomic(path, save(state, {"inpainter": json.dumps({"name": name, "spec": spec.to_dict(),
                                                              "trained": trained}, sort_keys=True)}))

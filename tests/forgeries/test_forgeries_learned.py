@@ -192,7 +192,8 @@ def test_shipped_methods_give_back_what_they_see_or_fill_smoothly():
     for name in SPECS:
         painted = inpaint(image, mask, name, np.random.default_rng(0))
         error = np.abs(painted[mask].astype(float) - image[mask]).mean()
-        assert 0 < error < (25 if SPECS[name].network == "gated" else 12), name
+        # Untrained networks are tens of grey levels away.
+        assert 0 < error < 3, name
 
 
 def test_a_smooth_fill_keeps_what_is_known_and_stays_within_its_range():

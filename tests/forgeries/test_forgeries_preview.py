@@ -25,7 +25,7 @@ def test_a_case_is_a_square_of_the_photograph_with_a_hole(tmp_path):
     assert image.shape == (64, 64, 3) and image.std() > 10
 
 
-def test_every_method_has_its_place_and_the_rest_of_the_picture_is_black():
+def test_every_method_has_its_place_in_a_repeatable_picture():
     image, mask = preview_case(None, "rectangle", side=48)
     one, three = (open_png(draw_preview(image, mask, names)) for names in (["TE"], ["TE", "NS", "HD"]))
     assert three.shape[1] == one.shape[1] and three.shape[0] > one.shape[0] and ACROSS == 3
@@ -35,13 +35,14 @@ def test_every_method_has_its_place_and_the_rest_of_the_picture_is_black():
     assert (other != one).any()
 
 
-def test_a_method_that_cannot_paint_says_so_and_the_others_are_drawn():
+def test_a_method_that_cannot_paint_does_not_end_the_picture():
     image, _ = preview_case(None, "rectangle", side=32)
     mask = np.ones((32, 32), bool)
     mask[0] = False
     with pytest.raises(UserError):
         find_method("EB").paint(image, mask, np.random.default_rng(0))
-    assert open_png(draw_preview(image, mask, ["EB", "TE"])).std() > 0
+    both, other = (open_png(draw_preview(image, mask, ["EB", name])) for name in ("TE", "HD"))
+    assert both.shape == other.shape and (both != other).any()
 
 
 def test_the_command_draws_and_lists(tmp_path, capsys):
