@@ -4,6 +4,8 @@ Names that a registry of a later stage defines (methods, operations, detectors, 
 the lists or by the functions given as validation context, so that nothing here imports those stages.
 """
 
+import itertools
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -46,6 +48,13 @@ def distinct(value: list[str]) -> list[str]:
     """Accepts a list without repetition."""
     if len(set(value)) < len(value):
         raise ValueError("must name each entry once")
+    return value
+
+
+def distinct_parts(value: list[list[str]]) -> list[list[str]]:
+    """Accepts a list without two entries of the same parts."""
+    if len({frozenset(parts) for parts in value}) < len(value):
+        raise ValueError("must name each combination once")
     return value
 
 
@@ -151,6 +160,23 @@ class Space(Section):
     dilations: Annotated[list[Count], Field(min_length=1)] = [1, 1, 1] + [2] * 7
     width: Width = 1.0
     """Factor on all channels of the supernet."""
+    decoder: Literal[1, 2, 4, 8] = 1
+    """The map is decoded at 1/decoder of the picture's sides and then enlarged."""
+    streams: Annotated[list[Annotated[list[StreamName], Field(min_length=1), AfterValidator(distinct)]],
+                       AfterValidator(distinct_parts)] = []
+    """What the streams of the enhancement block are chosen from, such as [[plain], [plain, bayar]]; by default they
+    are no choice, and the supernet has those of search.streams."""
+    attention: Annotated[list[Annotated[list[Literal["global", "local"]], AfterValidator(distinct)]],
+                         AfterValidator(distinct_parts)] = []
+    """What the attention of the decision block is chosen from, such as [[], [local], [global, local]]; by default it is
+    no choice: the supernet has none, as in the paper, and retrained networks have both."""
+
+    @model_validator(mode="after")
+    def _decoded(self) -> "Space":
+        if self.decoder > math.prod(self.strides):
+            raise ValueError(f"decoder {self.decoder} needs strides whose product is at least that, "
+                             f"not {math.prod(self.strides)}")
+        return self
 
     @model_validator(mode="after")
     def _one_per_cell(self) -> "Space":
@@ -159,6 +185,92 @@ class Space(Section):
             if len(entries) != self.cells:
                 raise ValueError(f"{key} has {len(entries)} entries for cells = {self.cells}; give one per cell")
         return self
+
+
+class Objective(Section):
+    """What the search maximises: a mean over validation forgeries, less a cost."""
+
+    metric: Literal["auc", "f1"] = "auc"
+    methods: Annotated[list[MethodName], AfterValidator(distinct)] = []
+    """Methods that candidates are scored on, in equal parts; by default those of forgeries.methods."""
+    generalize: bool = False
+    """Candidates are scored on methods that the supernet never saw, and tested on others again: refuses a method that
+    stands in two of forgeries.methods, search.objective.methods and benchmark.methods."""
+    cost: Literal["params", "flops", "latency"] = "flops"
+    cost_weight: Annotated[float, Field(ge=0)] = 0.0
+    """What a candidate loses for the largest cost of the space; a share of it loses that share."""
+
+
+class Limits(Section):
+    """Costs of the extraction block on one training picture that no candidate may exceed; null has no limit."""
+
+    params: Count | None = None
+    flops: Count | None = None
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+
+
+class Racing(Section):
+    """Successive halving: all candidates are scored on a share of the validation pictures, the best on more."""
+
+    keep: Annotated[int, Field(ge=0)] = 20
+    """Candidates of a batch whose score is over all pictures; 0 scores all of them so."""
+    factor: Annotated[int, Field(ge=2)] = 3
+    """Each round keeps one of so many, and looks at so many times more pictures."""
+    rounds: Annotated[int, Field(ge=1)] = 3
+
+
+class Evolution(Section):
+    """Regularised evolution (Real et al. 2019), and the evolution of `one-shot` (Guo et al. 2020)."""
+
+    population: Annotated[int, Field(ge=2)] = 50
+    sample: Annotated[int, Field(ge=1)] = 10
+    """Regularised: members of a tournament. One-shot: parents of a generation."""
+    mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """One-shot: chance that a choice of a mutated child is drawn anew."""
+
+
+class Differentiable(Section):
+    """`darts` and `gumbel`, with the known remedies for their collapse; by default none is applied."""
+
+    order: Literal[1, 2] = 1
+    """`darts`: 2 looks one step of the weights ahead (Liu et al. 2019, section 2.3)."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs at the start in which weights are trained alone, by equal architecture weights."""
+    operation_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance at the start, falling to 0, that a slot's identity is left out of a step (Chen et al. 2019, P-DARTS)."""
+    identity_limit: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Stops when a larger share of the slots would be identities, with the genotype of the epoch before (Liang et
+    al. 2019, DARTS+)."""
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the mean entropy of the slots' architecture weights in the loss of the architecture."""
+    flops_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the expected operations, as a share of the space's largest, in the loss of the architecture."""
+    temperature: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = [5.0, 0.5]
+    """`gumbel`: at the start and at the end; it falls geometrically from epoch to epoch."""
+
+
+class Alone(Section):
+    """Training of single architectures from scratch, alike for all: what rankings are compared with."""
+
+    steps: Count = 200
+    batch_size: Count = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+
+
+class Check(Alone):
+    """Every search trains its result and random genotypes alone, and says whether it found something."""
+
+    random: Annotated[int, Field(ge=0)] = 4
+    """Random genotypes; 0 leaves the check away."""
+    seeds: Annotated[int, Field(ge=2)] = 2
+
+
+class RankStudy(Alone):
+    """`giidnet rank-study`: do inherited scores rank architectures as training alone does?"""
+
+    architectures: Annotated[int, Field(ge=4)] = 20
+    seeds: Annotated[int, Field(ge=2)] = 3
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
 
 
 class Search(Section):
@@ -171,16 +283,47 @@ class Search(Section):
     steps: Count = 100
     """Steps of an epoch."""
     batch_size: Count = 8
+    """Pictures of a step, of all processes together."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     architecture_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """For the architecture weights of differentiable strategies."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of a step's gradient; null does not clip."""
+    paths: Literal["uniform", "fair"] = "uniform"
+    """How one-shot training draws paths; fair: each step trains every option of a slot once (Chu et al. 2021,
+    FairNAS)."""
+    sampler: Literal["random", "evolution"] = "random"
+    """How `one-shot` proposes candidates."""
     candidates: Count = 1000
     """Architectures that are scored after the supernet's training, where the strategy samples them."""
+    architectures: Annotated[int, Field(ge=2)] = 8
+    """`random`: architectures among which the training is divided."""
     validation_images: Count = 100
     recalibration_batches: Annotated[int, Field(ge=0)] = 4
     """Training batches from which each candidate's batch-norm statistics are taken anew; 0 keeps the supernet's."""
     latency: bool = False
-    """Measure each candidate's latency. Off by default: a measured time differs from run to run."""
+    """Measure what operations take, for latencies of candidates. Off by default: measured times differ from run to
+    run."""
+    probes: Annotated[int, Field(ge=2)] = 8
+    """Genotypes scored after each epoch, always the same: they show how the ranking changes."""
+    prefix_megabytes: Annotated[int, Field(ge=1)] = 1024
+    """Memory for the features of beginnings that candidates share; with less, some are computed again."""
+    storage: str | None = None
+    """Where workers share scores: an Optuna storage, `sqlite:///FILE`, `journal:FILE` or `postgresql://…`."""
+    objective: Objective = Objective()
+    limits: Limits = Limits()
+    racing: Racing = Racing()
+    evolution: Evolution = Evolution()
+    differentiable: Differentiable = Differentiable()
+    check: Check = Check()
+    rank_study: RankStudy = RankStudy()
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Search":
+        if not self.latency and (self.limits.latency_ms or (self.objective.cost_weight
+                                                            and self.objective.cost == "latency")):
+            raise ValueError("a limit or an objective on latency needs search.latency=true")
+        return self
 
 
 class Pretrain(Section):
@@ -254,3 +397,17 @@ class RunConfig(Section):
     search: Search = Search()
     retrain: Retrain = Retrain()
     benchmark: Benchmark = Benchmark()
+
+    @model_validator(mode="after")
+    def _unseen(self) -> "RunConfig":
+        if not self.search.objective.generalize:
+            return self
+        if not self.search.objective.methods:
+            raise ValueError("search.objective.generalize needs search.objective.methods, which training does not see")
+        lists = {"forgeries.methods": self.forgeries.methods, "search.objective.methods": self.search.objective.methods,
+                 "benchmark.methods": self.benchmark.methods}
+        for (first, ours), (second, theirs) in itertools.combinations(lists.items(), 2):
+            if common := [name for name in ours if name in theirs]:
+                raise ValueError(f"search.objective.generalize: {', '.join(common)} in both {first} and {second}; "
+                                 "training, scores and test each need methods of their own")
+        return self

@@ -23,6 +23,9 @@ PUBLISHED = ("iid-net", "mantranet", "mantranet-gru")
 STREAMS = ("plain", "bayar", "prefilter")
 """Streams that the enhancement block can have."""
 
+ATTENTION = ("global", "local")
+"""Attention that the decision block can have."""
+
 
 def list_detectors() -> list[str]:
     """Names that `create_detector` takes."""

@@ -31,6 +31,10 @@ LOCAL_KERNEL = (
 """The fixed kernel of local attention, as released."""
 
 
+Weights = Sequence[float | Tensor]
+"""How much each stream, or each attention, takes part, in their order."""
+
+
 class BayarConv(nn.Conv2d):
     """Convolution 3→3, 5×5, whose kernels have centre −1 and other weights that sum to 1 (Bayar & Stamm 2018).
 
@@ -92,14 +96,27 @@ class Enhancement(nn.Module):
             nn.Conv2d(channels, middle, 3, 2, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
             nn.Conv2d(middle, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
-    def enhanced(self, x: Tensor) -> Tensor:
+    def enhanced(self, x: Tensor, weights: Weights | None = None) -> Tensor:
         """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 15)×H×W."""
-        return torch.cat([stream(x) for stream in self.streams.values()], 1)
+        return torch.cat(weighted(self.streams.values(), x, weights), 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N×3×H×W in [−1, 1] to N×C×⌈H/2⌉×⌈W/2⌉."""
+    def forward(self, x: Tensor, weights: Weights | None = None) -> Tensor:
+        """N×3×H×W in [−1, 1] to N×C×⌈H/2⌉×⌈W/2⌉. With `weights`, one for each stream, 0 is a
+        block without that one."""
         # Carries through all layers that follow: their convolutions on a CPU need no reordering.
-        return in_row(self.convs, self.enhanced(x.contiguous(memory_format=torch.channels_last)))
+        return in_row(self.convs, self.enhanced(x.contiguous(memory_format=torch.channels_last), weights))
+
+
+def weighted(modules: Iterable[nn.Module], x: Tensor, weights: Weights | None) -> list[Tensor]:
+    """What each module gives for `x`, times its weight; zeros, and no computation, where that is the number 0.
+
+    A module gives as many channels as its `out_channels` say, or else as `x` has.
+    """
+    if weights is None:
+        return [module(x) for module in modules]
+    return [module(x) * weight if isinstance(weight, Tensor) or weight else
+            x.new_zeros(1, 1, 1, 1).expand(len(x), getattr(module, "out_channels", x.shape[1]), *x.shape[2:])
+            for module, weight in zip(modules, weights, strict=True)]
 
 
 class GlobalAttention(nn.Module):
@@ -180,28 +197,34 @@ class Decision(nn.Module):
     """Features, with those of global and local attention beside them, decoded to a map at the input's resolution.
 
     `reduction` (a power of two) is how much smaller the features are. Each attention can be left out, or given as a
-    module of the caller's. `align_corners` is that of the bilinear up-sampling.
+    module of the caller's. `align_corners` is that of the bilinear up-sampling. The map is decoded at 1/`resolution`
+    of the input's sides (a power of two, at most half of `reduction`) and then enlarged.
     """
 
     def __init__(self, channels: int, reduction: int, width: float = 1.0, attention: Sequence[nn.Module] = (),
-                 align_corners: bool = False) -> None:
+                 align_corners: bool = False, resolution: int = 1) -> None:
         super().__init__()
         self.attention = nn.ModuleList(attention)
+        self.resolution, self.align_corners = resolution, align_corners
         inputs, middle = channels * (1 + len(self.attention)), scaled(256, width)
         layers: list[nn.Module] = []
-        for _ in range(reduction.bit_length() - 2):
+        for _ in range((reduction // resolution).bit_length() - 2):
             layers.append(Double(align_corners))
             for _ in range(2):
                 layers += [nn.Conv2d(inputs, middle, 3, padding=1), nn.BatchNorm2d(middle), nn.ReLU()]
                 inputs = middle
         self.decoder = nn.Sequential(*layers, Double(align_corners), nn.Conv2d(inputs, 1, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N×C×h×w to logits N×1×(reduction·h)×(reduction·w)."""
-        x = torch.cat([x, *(attention(x) for attention in self.attention)], 1)
+    def forward(self, x: Tensor, weights: Weights | None = None) -> Tensor:
+        """N×C×h×w to logits N×1×(reduction·h)×(reduction·w). With `weights`, one for each attention, 0 is a block
+        without that one."""
+        x = torch.cat([x, *weighted(self.attention, x, weights)], 1)
         *layers, double, last = self.decoder
         assert isinstance(last, nn.Conv2d)
-        return conv_of_doubled(in_row(layers, x), double, last)
+        x = conv_of_doubled(in_row(layers, x), double, last)
+        if self.resolution == 1:
+            return x
+        return F.interpolate(x, scale_factor=self.resolution, mode="bilinear", align_corners=self.align_corners)
 
 
 def in_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:

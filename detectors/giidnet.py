@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detectors import ATTENTION, STREAMS
 from detectors.blocks import Decision, Enhancement, GlobalAttention, LocalAttention, median3, pad_to_multiple
 from search_space.cells import build_extraction, scaled
-from search_space.genotype import Genotype, genotype_from_dict, released_genotype
+from search_space.genotype import Genotype, genotype_from_dict, released_genotype, split_parts
 
 
 class GIIDNet(nn.Module):
@@ -17,12 +18,14 @@ class GIIDNet(nn.Module):
     Args:
         genotype: a `Genotype`, its dictionary form, or None for the released one.
         width: factor on all channels.
-        streams: those of the enhancement block, see `detectors.blocks.Enhancement`.
-        global_attention, local_attention, median: switches for ablations.
+        streams: those of the enhancement block, see `detectors.blocks.Enhancement`; None: those that the genotype
+            has chosen, or else all.
+        global_attention, local_attention, median: switches for ablations. An attention that the genotype has not
+            chosen, where its space lets it choose, is left out anyway.
     """
 
     def __init__(self, genotype: Genotype | Mapping[str, Any] | None = None, width: float = 1.0,
-                 streams: Sequence[str] = ("plain", "bayar", "prefilter"), global_attention: bool = True,
+                 streams: Sequence[str] | None = None, global_attention: bool = True,
                  local_attention: bool = True, median: bool = True) -> None:
         super().__init__()
         if genotype is None:
@@ -31,11 +34,14 @@ class GIIDNet(nn.Module):
             genotype = genotype_from_dict(genotype)
         self.reduction = 2 * genotype.space.reduction
         self.median = median
-        self.enhancement = Enhancement(streams, width)
+        chosen = split_parts(genotype.streams) if genotype.streams else STREAMS
+        self.enhancement = Enhancement(chosen if streams is None else streams, width)
         self.extraction = build_extraction(genotype, width)
         channels = scaled(genotype.space.channels[-1], width)
-        attention = [GlobalAttention()] * global_attention + [LocalAttention(channels)] * local_attention
-        self.decision = Decision(channels, self.reduction, width, attention)
+        names = split_parts(genotype.attention) if genotype.attention else ATTENTION
+        attention = [GlobalAttention()] * (global_attention and "global" in names) \
+            + [LocalAttention(channels)] * (local_attention and "local" in names)
+        self.decision = Decision(channels, self.reduction, width, attention, resolution=genotype.space.decoder)
 
     def logits(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to logits N×1×H×W."""

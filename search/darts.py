@@ -1,12 +1,11 @@
 """Differentiable search, first order (Liu et al. 2019, DARTS, section 2.3 with ξ = 0)."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from search.strategy import Batch, SearchContext, Strategy
+from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
 from search_space.genotype import Genotype
 
 
@@ -17,13 +16,12 @@ class Darts(Strategy):
     """
 
     uses_validation = True
-    chooses_best = False
 
     def set_up(self, context: SearchContext) -> None:
         self.context = context
         device = context.fabric.device
-        self.alphas = {label: torch.zeros(len(context.space.operations), device=device, requires_grad=True)
-                       for label in context.space.labels()}
+        self.alphas = {label: torch.zeros(len(options), device=device, requires_grad=True)
+                       for label, options in context.space.options().items()}
         settings = context.settings
         self.optimizer: Any = context.fabric.setup_optimizers(
             torch.optim.Adam(context.network.parameters(), settings.learning_rate))
@@ -36,15 +34,25 @@ class Darts(Strategy):
         self._descend(self.architecture_optimizer, validation)
         return self._descend(self.optimizer, train)
 
-    def epoch_end(self, epoch: int) -> None:
+    def epoch_end(self, epoch: int) -> bool:
         genotype = str(self._strongest())
         self.found = [genotype, *(other for other in self.found if other != genotype)]
+        return False
 
-    def propose(self, count: int) -> list[Genotype]:
+    def propose(self, history: Sequence[Scored]) -> list[Genotype]:
         """The strongest genotype now, and those at the end of earlier epochs, newest first."""
+        if history:
+            return []
         now = str(self._strongest())
         texts = [now, *(text for text in self.found if text != now)]
-        return [Genotype.parse(text, self.context.space) for text in texts[:count]]
+        return [Genotype.parse(text, self.context.space) for text in texts]
+
+    def choose(self, history: Sequence[Scored]) -> Scored:
+        """The strongest genotype, whatever the scores."""
+        return history[0]
+
+    def architecture(self) -> Mapping[str, Sequence[float]]:
+        return {label: alpha.detach().softmax(0).tolist() for label, alpha in self.alphas.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -62,19 +70,14 @@ class Darts(Strategy):
         self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
         self.found = list(state["found"])
 
-    def _descend(self, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    def _descend(self, optimizer: Any, batch: Batch) -> float:
         network = self.context.network
-        network.supernet.set_mixture({label: alpha.softmax(0) for label, alpha in self.alphas.items()})
-        images, masks = batch
-        with self.context.fabric.autocast():
-            loss: Tensor = binary_cross_entropy_with_logits(network(images), masks)
+        network.set_mixture({label: alpha.softmax(0) for label, alpha in self.alphas.items()})
         self.optimizer.zero_grad()
         self.architecture_optimizer.zero_grad()
-        self.context.fabric.backward(loss)
-        optimizer.step()
-        return loss.item()
+        return descend(self.context, optimizer, loss_of(self.context, batch), network.parameters())
 
     def _strongest(self) -> Genotype:
-        operations = self.context.space.operations
-        sample = {label: operations[int(alpha.argmax())] for label, alpha in self.alphas.items()}
+        sample = {label: options[int(self.alphas[label].argmax())]
+                  for label, options in self.context.space.options().items()}
         return Genotype.from_sample(sample, self.context.space)

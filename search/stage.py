@@ -1,37 +1,52 @@
 """The search stage: photographs and a configuration in, `search/genotype.yaml` and `candidates.csv` out."""
 
 import importlib
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.engine import Checkpointer, check_finite, git_revision, make_fabric, versions
 from configs.errors import UserError
-from configs.files import read_rows, write_atomic, write_rows
+from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
-from configs.streams import torch_seed
+from configs.streams import stream, torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
 from search import STRATEGIES
-from search.network import SearchNetwork
-from search.scoring import Batches, score
-from search.strategy import SearchContext, Strategy
-from search_space.cells import STEM_CHANNELS, build_extraction, scaled
-from search_space.cost import count_flops, count_parameters, measure_latency
-from search_space.genotype import Genotype, SpaceShape, write_genotype
+from search.alone import random_rivals, train_all
+from search.network import SearchNetwork, search_costs
+from search.samplers import new_ones
+from search.scoring import Batches, Evaluate, ScoringData, Unit, race, score_unit
+from search.strategy import Scored, SearchContext, Strategy
+from search_space.cost import Cost
+from search_space.genotype import Genotype, SpaceShape, random_genotype, write_genotype
 
-HISTORY = ("epoch", "train_loss", "val_auc")
-CANDIDATES = ("index", "genotype", "auc", "params", "flops", "latency_ms")
-PROBES = 4
-"""Proposals whose mean score makes the curve over epochs."""
+HISTORY = ("epoch", "train_loss", "val_auc", "best_auc")
+CANDIDATES = ("index", "genotype", "score", "auc", "f1", "pictures", "exact", "params", "flops", "latency_ms")
+RANKING = ("epoch", "genotype", "auc")
+ARCHITECTURE = ("epoch", "label", "option", "weight")
+
+
+@dataclass
+class Meter:
+    """What the search has cost, also before it was interrupted; `search/cost.json`."""
+
+    train_seconds: float = 0.0
+    train_pictures: int = 0
+    score_seconds: float = 0.0
+    score_pictures: int = 0
+    check_seconds: float = 0.0
+    check_pictures: int = 0
 
 
 def make_strategy(name: str) -> Strategy:
@@ -43,60 +58,89 @@ def make_strategy(name: str) -> Strategy:
 def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype:
     """Runs, or continues, the search of `config` in the run folder `folder`; returns the genotype found.
 
-    Writes `search/genotype.yaml`, `candidates.csv`, `history.csv` and `supernet.safetensors`.
+    Writes `search/genotype.yaml`, `candidates.csv`, `history.csv`, `ranking.csv`, `supernet.safetensors`,
+    `alone.csv`, `cost.json`, and for differentiable strategies `architecture.csv`.
     """
     out, settings, space = folder / "search", config.search, SpaceShape.of(config.space)
     fabric = make_fabric(config)
     torch.manual_seed(torch_seed(config.seed, "supernet"))
     network = SearchNetwork(space, config.space.width, settings.streams).to(fabric.device)
+    data = scoring_data(config, photos, fabric.device)
+    memory = settings.prefix_megabytes * 2**20
+    everything = range(len(data.validation))
+
+    def evaluate_one(genotype: Genotype) -> np.ndarray:
+        unit = Unit((str(genotype),), 0, len(everything), len(data.recalibration))
+        return score_unit(network, unit, data, memory)[0]
+
+    costs = search_costs(space, config.space.width, settings.streams, config.forgeries.image_size, settings.latency)
+    context = SearchContext(fabric, network, space, settings, config.seed, costs, evaluate_one)
     strategy = make_strategy(settings.strategy)
-    strategy.set_up(SearchContext(fabric, network, space, settings, config.seed))
-    validation, recalibration = _scoring_batches(config, photos, fabric.device)
+    strategy.set_up(context)
     with SummaryWriter(str(folder / "tensorboard" / "search")) as board:
-        _train(config, out, photos, network, strategy, validation, recalibration, board)
-        rows = _score_candidates(config, out, network, strategy, validation, recalibration, board)
-    best = max(rows, key=lambda row: float(row["auc"])) if strategy.chooses_best else rows[0]
-    genotype = replace(Genotype.parse(best["genotype"], space), provenance={
-        "strategy": settings.strategy, "seed": config.seed, "score": float(best["auc"]),
-        "metric": "mean per-image AUC on validation photographs, inherited weights",
-        "width": config.space.width, "candidates_scored": len(rows),
-        "pictures_seen": settings.epochs * settings.steps * settings.batch_size * (1 + strategy.uses_validation),
-        "methods": method_names(config.forgeries.methods), "photos_train": [photo.name for photo in photos.train][:50],
+        meter = _train(config, out, photos, context, strategy, board)
+
+        def evaluate(units: Sequence[Unit]) -> list[np.ndarray]:
+            return [score_unit(network, unit, data, memory) for unit in units]
+
+        history = _score_candidates(config, out, context, strategy, data, evaluate, meter, board)
+    best = strategy.choose(history)
+    genotype = replace(best.genotype, provenance={
+        "strategy": settings.strategy, "seed": config.seed, "score": best.score, "auc": best.auc,
+        "metric": f"mean per-image {settings.objective.metric} on validation photographs, inherited weights",
+        "width": config.space.width, "candidates_scored": len(history),
+        "pictures_seen": meter.train_pictures,
+        "methods": method_names(config.forgeries.methods), "methods_scored": scored_methods(config),
+        "photos_train": [photo.name for photo in photos.train][:50],
         "photos_val": [photo.name for photo in photos.val][:50], "versions": versions(),
         "git_revision": git_revision()})
-    state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(out / "supernet.safetensors", save(state))
+    _check(config, out, photos, context, genotype, meter)
     write_genotype(out / "genotype.yaml", genotype)
     Checkpointer(out / "checkpoint.pt", 0).remove()
     return genotype
 
 
-def _scoring_batches(config: RunConfig, photos: PhotoSet, device: torch.device) -> tuple[Batches, Batches]:
-    recipe, settings = Recipe.of(config), config.search
-
-    def batches(dataset: ForgeryDataset) -> Batches:
-        loader = make_loader(dataset, settings.batch_size, config.forgeries.workers)
-        return [(images.to(device), masks.to(device)) for images, masks in loader]
-
-    validation = ForgeryDataset(photos.val, recipe, config.seed, "search-score", settings.validation_images,
-                                balanced=True, flip=False)
-    count = settings.recalibration_batches * settings.batch_size
-    if not count:
-        return batches(validation), []
-    return batches(validation), batches(
-        ForgeryDataset(photos.train, recipe, config.seed, "recalibrate", count))
+def scored_methods(config: RunConfig) -> list[str]:
+    """Names of the methods that candidates are scored on."""
+    return method_names(config.search.objective.methods or config.forgeries.methods)
 
 
-def _train(config: RunConfig, out: Path, photos: PhotoSet, network: SearchNetwork, strategy: Strategy,
-           validation: Batches, recalibration: Batches, board: SummaryWriter) -> None:
+def scoring_data(config: RunConfig, photos: PhotoSet, device: torch.device) -> ScoringData:
+    """Validation forgeries, of each method of the objective as many, and training ones for batch-norm statistics."""
     settings, recipe = config.search, Recipe.of(config)
+    count = settings.recalibration_batches * settings.batch_size
+    recalibration = _batches(ForgeryDataset(photos.train, recipe, config.seed, "recalibrate", count), config,
+                             device) if count else []
+    return ScoringData(validation_batches(config, photos, device, "search-score"), recalibration)
+
+
+def validation_batches(config: RunConfig, photos: PhotoSet, device: torch.device, stream_name: str) -> Batches:
+    """`search.validation_images` forgeries of validation photographs, methods of the objective by turns."""
+    settings = config.search
+    recipe = replace(Recipe.of(config), methods=tuple(settings.objective.methods or config.forgeries.methods))
+    return _batches(ForgeryDataset(photos.val, recipe, config.seed, stream_name, settings.validation_images,
+                                   balanced=True, flip=False), config, device)
+
+
+def _batches(dataset: ForgeryDataset, config: RunConfig, device: torch.device) -> Batches:
+    loader = make_loader(dataset, config.search.batch_size, config.forgeries.workers)
+    return [(images.to(device), masks.to(device)) for images, masks in loader]
+
+
+def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContext, strategy: Strategy,
+           board: SummaryWriter) -> Meter:
+    settings, recipe, network = config.search, Recipe.of(config), context.network
     total, size = settings.epochs * settings.steps, settings.batch_size
     checkpointer = Checkpointer(out / "checkpoint.pt", config.checkpoint_seconds)
-    done, losses, history = 0, [], []
+    meter, done, losses, history, ranking, weights = Meter(), 0, [], [], [], []
+    generator = stream(config.seed, "probes")
+    probes = new_ones(iter(lambda: random_genotype(context.space, generator), None),
+                      min(settings.probes, context.space.size), context.allowed)
     if state := checkpointer.load():
         network.load_state_dict(state["network"])
         strategy.load_state_dict(state["strategy"])
         done, losses, history = state["step"], state["losses"], state["history"]
+        ranking, weights, meter = state["ranking"], state["weights"], Meter(**state["meter"])
 
     def batches(stream_name: str, source: Sequence[Any]) -> Any:
         dataset = ForgeryDataset(source, recipe, config.seed, stream_name, settings.steps * size, settings.epochs)
@@ -104,13 +148,15 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, network: SearchNetwor
 
     def save_state(step: int) -> None:
         checkpointer.save({"network": network.state_dict(), "strategy": strategy.state_dict(), "step": step,
-                           "losses": losses, "history": history})
+                           "losses": losses, "history": history, "ranking": ranking, "weights": weights,
+                           "meter": vars(meter)})
 
     if done < total:
-        device = next(network.parameters()).device
+        device = context.fabric.device
         train = batches("search-train", photos.train)
         held_out = batches("search-architecture", photos.val) if strategy.uses_validation else None
         network.train()
+        started = time.monotonic()
         with Progress(f"search ({settings.strategy})", total, done) as progress:
             for step, (images, masks) in enumerate(islice(train, total - done), done):
                 other = None
@@ -119,46 +165,114 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, network: SearchNetwor
                     other = other_images.to(device), other_masks.to(device)
                 loss = strategy.step(step, (images.to(device), masks.to(device)), other)
                 losses.append(check_finite(loss, step, "search.learning_rate"))
+                meter.train_pictures += len(images) * (1 + strategy.uses_validation)
                 epoch, position = divmod(step + 1, settings.steps)
+                ended = position == 0 and strategy.epoch_end(epoch - 1)
                 if position == 0:
-                    strategy.epoch_end(epoch - 1)
-                    probes = [score(network, genotype, validation, recalibration)
-                              for genotype in strategy.propose(PROBES)]
+                    scores = [float(np.nanmean(context.evaluate(genotype)[:, 0])) for genotype in probes] \
+                        if strategy.shares_weights else []
+                    ranking += [{"epoch": epoch, "genotype": str(genotype), "auc": f"{score:.9g}"}
+                                for genotype, score in zip(probes, scores, strict=False)]
+                    weights += [{"epoch": epoch, "label": label, "option": option, "weight": f"{weight:.6g}"}
+                                for label, strengths in (strategy.architecture() or {}).items()
+                                for option, weight in zip(context.space.options()[label], strengths, strict=True)]
                     history.append({"epoch": epoch, "train_loss": f"{sum(losses) / len(losses):.9g}",
-                                    "val_auc": f"{sum(probes) / len(probes):.9g}"})
+                                    "val_auc": f"{np.mean(scores):.9g}" if scores else "",
+                                    "best_auc": f"{max(scores):.9g}" if scores else ""})
                     losses.clear()
                     for key in HISTORY[1:]:
-                        board.add_scalar(f"search/{key}", float(history[-1][key]), epoch)
-                if checkpointer.due() or step + 1 == total:
-                    save_state(step + 1)
-                progress.update(loss=f"{loss:.3f}", auc=f"{float(history[-1]['val_auc']):.3f}" if history else "–")
+                        if history[-1][key]:
+                            board.add_scalar(f"search/{key}", float(history[-1][key]), epoch)
+                now = time.monotonic()
+                meter.train_seconds, started = meter.train_seconds + now - started, now
+                if ended or checkpointer.due() or step + 1 == total:
+                    save_state(total if ended else step + 1)
+                figure = history[-1]["best_auc"] if history else ""
+                progress.update(loss=f"{loss:.3f}", best=f"{float(figure):.3f}" if figure else "–")
+                if ended:
+                    break
     write_rows(out / "history.csv", HISTORY, history)
+    write_rows(out / "ranking.csv", RANKING, ranking)
+    if weights:
+        write_rows(out / "architecture.csv", ARCHITECTURE, weights)
+    tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    write_atomic(out / "supernet.safetensors", save(tensors))
+    return meter
 
 
-def _score_candidates(config: RunConfig, out: Path, network: SearchNetwork, strategy: Strategy, validation: Batches,
-                      recalibration: Batches, board: SummaryWriter) -> list[dict[str, str]]:
+def _score_candidates(config: RunConfig, out: Path, context: SearchContext, strategy: Strategy, data: ScoringData,
+                      evaluate: Evaluate, meter: Meter, board: SummaryWriter) -> list[Scored]:
+    """Scores what the strategy proposes, batch by batch, and writes `candidates.csv` after each."""
     path, settings = out / "candidates.csv", config.search
-    rows = read_rows(path)
-    proposals = strategy.propose(settings.candidates)
-    if [row["genotype"] for row in rows] != [str(genotype) for genotype in proposals[:len(rows)]]:
-        raise UserError(f"{path}: holds other candidates than this search proposes; delete it to score anew")
-    best = max((float(row["auc"]) for row in rows), default=0.0)
-    with Progress("score candidates", len(proposals), len(rows), unit="candidate") as progress:
-        for index, genotype in enumerate(proposals[len(rows):], len(rows)):
-            value = score(network, genotype, validation, recalibration)
-            rows.append({"index": str(index), "genotype": str(genotype), "auc": f"{value:.9g}",
-                         **_costs(genotype, config)})
-            write_rows(path, CANDIDATES, rows)
-            board.add_scalar("search/candidate_auc", value, index)
-            best = max(best, value)
-            progress.update(best=f"{best:.3f}")
-    return rows
+    objective = settings.objective
+    _, largest = context.costs.range()
+    prices = {"params": largest.params, "flops": largest.flops, "latency": largest.latency_ms}
+
+    def value_of(text: str, values: np.ndarray) -> float:
+        mean = float(np.nanmean(values[:, int(objective.metric == "f1")]))
+        if not objective.cost_weight:
+            return mean
+        cost = context.costs.of(Genotype.parse(text, context.space))
+        price = {"params": cost.params, "flops": cost.flops, "latency": cost.latency_ms}[objective.cost]
+        return mean - objective.cost_weight * price / prices[objective.cost]
+
+    saved = [_parse(row, context.space) for row in read_rows(path)]
+    history: list[Scored] = []
+    with Progress("score candidates", settings.candidates, 0, unit="candidate") as progress:
+        while proposals := strategy.propose(history):
+            found = saved[len(history):len(history) + len(proposals)]
+            if [scored.genotype for scored in found] != proposals[:len(found)]:
+                raise UserError(f"{path}: holds other candidates than this search proposes; delete it to score anew")
+            if len(found) < len(proposals):
+                started = time.monotonic()
+                found = []
+                own = {str(genotype): values for genotype in proposals
+                       if (values := strategy.own_scores(genotype)) is not None}
+                others = [str(genotype) for genotype in proposals if str(genotype) not in own]
+                values_of = own | (race(others, data, settings.racing, evaluate, value_of) if others else {})
+                for genotype in proposals:
+                    values = values_of[str(genotype)]
+                    auc, f1 = map(float, np.nanmean(values, 0))
+                    found.append(Scored(genotype, value_of(str(genotype), values), auc, f1, len(values),
+                                        len(values) == data.pictures, context.costs.of(genotype)))
+                    if str(genotype) not in own:
+                        meter.score_pictures += len(values)
+                write_rows(path, CANDIDATES, [_row(index, scored) for index, scored in enumerate(history + found)])
+                meter.score_seconds += time.monotonic() - started
+                for index, scored in enumerate(found, len(history)):
+                    board.add_scalar("search/candidate_score", scored.score, index)
+            history += found
+            best = max(history, key=lambda scored: (scored.exact, scored.score))
+            progress.update(len(found), best=f"{best.score:.3f}")
+    return history
 
 
-def _costs(genotype: Genotype, config: RunConfig) -> dict[str, str]:
-    """Parameters, FLOPs and (where asked for) latency of the extraction block on one training picture."""
-    width, side = config.space.width, config.forgeries.image_size // 2
-    shape = (1, scaled(STEM_CHANNELS, width), side, side)
-    block = build_extraction(genotype, width)
-    latency = f"{measure_latency(block, shape):.3f}" if config.search.latency else ""
-    return {"params": str(count_parameters(block)), "flops": str(count_flops(block, shape)), "latency_ms": latency}
+def _row(index: int, scored: Scored) -> dict[str, str]:
+    return {"index": str(index), "genotype": str(scored.genotype), "score": f"{scored.score:.17g}",
+            "auc": f"{scored.auc:.17g}", "f1": f"{scored.f1:.17g}", "pictures": str(scored.pictures),
+            "exact": str(int(scored.exact)), "params": str(scored.cost.params), "flops": str(scored.cost.flops),
+            "latency_ms": f"{scored.cost.latency_ms:.4f}" if scored.cost.latency_ms else ""}
+
+
+def _parse(row: dict[str, str], space: SpaceShape) -> Scored:
+    """Inverse of `_row`."""
+    cost = Cost(int(row["params"]), int(row["flops"]), float(row["latency_ms"] or 0))
+    return Scored(Genotype.parse(row["genotype"], space), float(row["score"]), float(row["auc"]), float(row["f1"]),
+                  int(row["pictures"]), row["exact"] == "1", cost)
+
+
+def _check(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContext, genotype: Genotype,
+           meter: Meter) -> None:
+    """Trains the result and random genotypes alone, alike; `alone.csv`, and what all has cost, `cost.json`."""
+    settings = config.search.check
+    if settings.random:
+        started = time.monotonic()
+        rivals = random_rivals(context.space, config.seed, settings.random)
+        roles = [("chosen", replace(genotype, provenance={})), *(("random", rival) for rival in rivals)]
+        train_all(config, settings, roles, settings.seeds, photos, context.fabric,
+                  validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",
+                  "compare with random")
+        meter.check_seconds += time.monotonic() - started
+        meter.check_pictures += len(roles) * settings.seeds * settings.steps * settings.batch_size
+    write_json(out / "cost.json", {"device": str(context.fabric.device), "processes": context.fabric.world_size,
+                                   **{key: round(value, 1) for key, value in vars(meter).items()}})

@@ -40,12 +40,24 @@ class Cell(nn.Module):
         if stride != 1 or inputs != outputs:
             self.skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
+    def begin(self, x: Tensor) -> Tensor:
+        """What comes before the slots: N×inputs×H×W to N×outputs×H×W."""
+        return self.norm(self.conv(x if self.first else x.relu()))
+
+    def slot(self, index: int, y: Tensor) -> Tensor:
+        """Slot `index` on what came before it, `y`, which may be changed to its ReLU."""
+        return self.norms[index](self.slots[index](y.relu_()))
+
+    def end(self, y: Tensor, x: Tensor) -> Tensor:
+        """The sum of the slots' result and the skip from the cell's input `x`."""
+        return y + (conv_norm(x, *self.skip) if isinstance(self.skip, nn.Sequential) else x)
+
     def forward(self, x: Tensor) -> Tensor:
         """N×inputs×H×W to N×outputs×⌈H/stride⌉×⌈W/stride⌉."""
-        y = self.norm(self.conv(x if self.first else x.relu()))
-        for slot, norm in zip(self.slots, self.norms, strict=True):
-            y = norm(slot(y.relu_()))
-        return y + (conv_norm(x, *self.skip) if isinstance(self.skip, nn.Sequential) else x)
+        y = self.begin(x)
+        for index in range(len(self.slots)):
+            y = self.slot(index, y)
+        return self.end(y, x)
 
 
 def build_cells(space: SpaceShape, width: float, make_slot: SlotFactory) -> nn.Sequential:

@@ -2,10 +2,10 @@
 
 import warnings
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_space.cells import build_cells
-from search_space.genotype import SpaceShape
+from search_space.genotype import CHOICES, SpaceShape
 from search_space.operations import build_operation
 
 with warnings.catch_warnings():
@@ -14,7 +14,8 @@ with warnings.catch_warnings():
 
 
 class ExtractionSpace(ModelSpace):
-    """The extraction block with a `LayerChoice` of all operations in each slot, labelled `cell1_slot1`, ….
+    """The extraction block with a `LayerChoice` of all operations in each slot, labelled `cell1_slot1`, …, and, where
+    the space has them to choose, "streams" and "attention" of the blocks around it.
 
     `simplify()` gives the choices by label, `freeze(sample)` the network of one genotype.
     """
@@ -24,6 +25,9 @@ class ExtractionSpace(ModelSpace):
         self.shape = space
         self.cells = build_cells(space, width, lambda label, channels, stride, dilation: LayerChoice(
             {name: build_operation(name, channels, stride, dilation) for name in space.operations}, label=label))
+        # What these choose is in the blocks around the cells: here they are declared, and change nothing.
+        self.choices = nn.ModuleList(LayerChoice({option: nn.Identity() for option in getattr(space, key)}, label=key)
+                                     for key in CHOICES if getattr(space, key))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W features to N×C'×H/r×W/r, r the product of the strides."""

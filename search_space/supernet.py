@@ -19,10 +19,15 @@ class Slot(nn.Module):
         self.choice = next(iter(candidates))
         self.weights: Tensor | None = None
 
+    @property
+    def chosen(self) -> nn.Module:
+        """The candidate that is evaluated when one is."""
+        return self.candidates[self.choice]
+
     def forward(self, x: Tensor) -> Tensor:
         """As the candidates: N×C×H×W to N×C×⌈H/stride⌉×⌈W/stride⌉."""
         if self.weights is None:
-            return self.candidates[self.choice](x)
+            return self.chosen(x)
         outputs = [weight * candidate(x)
                    for weight, candidate in zip(self.weights, self.candidates.values(), strict=True)]
         return torch.stack(outputs).sum(0)
@@ -51,9 +56,14 @@ class Supernet(nn.Module):
 
     def set_path(self, genotype: Genotype) -> None:
         """From now on evaluates `genotype` alone."""
-        for label, name in genotype.sample().items():
-            self._slots[label].choice = name
-            self._slots[label].weights = None
+        sample = genotype.sample()
+        for label in self._slots:
+            self.choose(label, sample[label])
+
+    def choose(self, label: str, name: str) -> None:
+        """From now on evaluates the operation `name` alone in one slot."""
+        self._slots[label].choice = name
+        self._slots[label].weights = None
 
     def set_mixture(self, weights: Mapping[str, Tensor]) -> None:
         """From now on evaluates in each slot the sum of all candidates by `weights[label]` (one per operation)."""
@@ -63,7 +73,7 @@ class Supernet(nn.Module):
     def inherited_state(self, genotype: Genotype, prefix: str = "") -> dict[str, Tensor]:
         """State dict of `build_extraction(genotype, width)` with this supernet's weights."""
         chosen = {f"cells.{label_to_path(label)}.candidates.{name}.": f"{label_to_path(label)}."
-                  for label, name in genotype.sample().items()}
+                  for label, name in genotype.sample().items() if label in self._slots}
         state = {}
         for key, value in self.state_dict().items():
             if ".candidates." not in key:
