@@ -68,6 +68,10 @@ class Nsga2(OneShot):
             params=scored.genotype.sample(), distributions=_distributions(space),
             values=[getattr(scored, settings.objective.metric), price(scored.cost, settings.objective.cost)])
             for scored in history])
+        # One after the other, as a study that lives on would have selected them: its notes of parents are in the order
+        # of trials, which decides between equals.
+        for generation in range(len(history) // settings.evolution.population):
+            sampler.get_parent_population(study, generation)
         return [_asked(study, space)]
 
     def choose(self, history: Sequence[Scored]) -> Scored:
