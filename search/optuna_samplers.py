@@ -40,7 +40,8 @@ class Tpe(OneShot):
         space = self.context.space
         sampler = TPESampler(n_startup_trials=0, constant_liar=True, seed=_seed(generator))
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.add_trials([_tpe_trial(scored, space) for scored in history])
+        distributions = _distributions(space)
+        study.add_trials([_tpe_trial(scored, distributions) for scored in history])
         return [_asked(study, space)]
 
 
@@ -64,8 +65,9 @@ class Nsga2(OneShot):
         settings, space = self.context.settings, self.context.space
         sampler = _Generations(population_size=settings.evolution.population, seed=_seed(generator))
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        distributions = _distributions(space)
         study.add_trials([create_trial(
-            params=scored.genotype.sample(), distributions=_distributions(space),
+            params=scored.genotype.sample(), distributions=distributions,
             values=[getattr(scored, settings.objective.metric), price(scored.cost, settings.objective.cost)])
             for scored in history])
         # One after the other, as a study that lives on would have selected them: its notes of parents are in the order
@@ -101,11 +103,11 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def _tpe_trial(scored: Scored, space: SpaceShape) -> FrozenTrial:
+def _tpe_trial(scored: Scored, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
     return create_trial(state=TrialState.COMPLETE if scored.exact else TrialState.PRUNED,
                         value=scored.score if scored.exact else None,
                         intermediate_values={scored.pictures: scored.score},
-                        params=scored.genotype.sample(), distributions=_distributions(space))
+                        params=scored.genotype.sample(), distributions=distributions)
 
 
 def _distributions(space: SpaceShape) -> dict[str, BaseDistribution]:
