@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from scipy.stats import chisquare
 
 from configs.errors import UserError
-from configs.schema import Evolution, Limits, Racing, Search
+from configs.files import read_rows, write_rows
+from configs.schema import Evolution, Limits, Photos, Racing, RunConfig, Search
 from configs.streams import stream
+from forgeries.photos import find_photos
+from search import stage
 from search.evolution import RegularisedEvolution
 from search.one_shot import OneShot
 from search.optuna_samplers import Nsga2, Tpe
@@ -23,6 +27,7 @@ from search.strategy import Scored, SearchContext
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape, random_genotype
 
+PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 OPERATIONS = ("sep3", "relu_sep3", "relu_sep5", "identity")
 SPACE = SpaceShape(OPERATIONS, 2, (16, 16, 16), (2, 1, 1), (1, 1, 1), ("plain", "plain+bayar"), ("none", "local"))
 SMALL = SpaceShape(("sep3", "identity"), 2, (16, 16), (1, 1), (1, 1))
@@ -350,3 +355,41 @@ def test_nsga2_on_latency_needs_latencies():
     with pytest.raises(ValueError, match=r"search\.latency=true"):
         Search(strategy="nsga2", objective={"cost": "latency"})
     Search(strategy="nsga2", objective={"cost": "latency"}, latency=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished search of a strategy, in its folder."""
+    folders = {}
+
+    def finished(name):
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("run")
+            stage.run_search(configure(name), folders[name], PHOTOS)
+        return folders[name] / "search"
+    return finished
+
+
+def configure(name):
+    return RunConfig.model_validate({
+        "device": "cpu", "seed": 3, "forgeries": {"methods": ["TE"], "image_size": 32, "workers": 0},
+        "space": {"cells": 2, "slots": 1, "channels": [64, 128], "strides": [2, 1], "dilations": [1, 1],
+                  "width": 0.0625, "streams": [["plain"], ["bayar"]]},
+        "search": {"strategy": name.split()[0], "epochs": 1, "steps": 2, "batch_size": 2, "candidates": 14,
+                   "validation_images": 4, "recalibration_batches": 1, "evolution": {"population": 5, "sample": 2},
+                   "check": {"random": 0}, "limits": {"params": 960}} | STRATEGIES[name]})
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_search_ends_in_the_same_files_from_any_point_and_with_the_weights_of_one_shot(name, run):
+    out = run(name)
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "cost.json"}
+    assert files["supernet.safetensors"] == (run("one-shot") / "supernet.safetensors").read_bytes()
+    rows = read_rows(out / "candidates.csv")
+    assert len(rows) == 14 and max(int(row["params"]) for row in rows) <= 960
+    (out / "genotype.yaml").unlink()
+    # Killed between two batches, and within one.
+    for done in (5, 8):
+        write_rows(out / "candidates.csv", stage.CANDIDATES, rows[:done])
+        stage.run_search(configure(name), out.parent, PHOTOS)
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != "cost.json"} == files
