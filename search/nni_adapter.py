@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from configs.errors import UserError
-from configs.streams import stream, torch_seed
+from configs.streams import torch_seed
 from detectors.blocks import pad_to_multiple
 from search.network import SearchNetwork
 from search.one_shot import OneShot
@@ -44,7 +44,6 @@ with warnings.catch_warnings():
     from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
     from nni.nas.space import ModelStatus, RawFormatModelSpace
     from nni.nas.strategy import hpo
-    from pytorch_lightning.utilities.seed import isolate_rng
 
 BLIND = ("Random", "GridSearch")
 """Strategies that look at no score: all their candidates can be scored together."""
@@ -193,7 +192,7 @@ class Conversation:
         self.thread = threading.Thread(target=_talk, args=(talk, self.answers, self.questions), daemon=True)
         self.over = False
         # The thread knows the queues alone, so that it ends with the last that knows this object.
-        weakref.finalize(self, self.answers.put, _Stop())
+        self.end = weakref.finalize(self, _end, self.thread, self.answers)
 
     def send(self, answer: Any) -> Any:
         """Answers the last question (the first answer is to none); returns the next, None when there is none.
@@ -216,6 +215,14 @@ class Conversation:
 
 class _Stop(BaseException):
     """Ends a conversation that nobody listens to any more."""
+
+
+def _end(thread: threading.Thread, answers: "SimpleQueue[Any]") -> None:
+    if thread.is_alive():
+        with _silent():
+            answers.put(_Stop())
+            # A thread that were still in native code when the interpreter ends would abort the process.
+            thread.join(60)
 
 
 def _talk(talk: Callable[[Ask], None], answers: "SimpleQueue[Any]", questions: "SimpleQueue[Any]") -> None:
@@ -326,13 +333,12 @@ class _Training:
 
     def __init__(self, name: str, context: SearchContext, number: int) -> None:
         self.context, settings, fabric = context, context.settings, context.fabric
-        self.taken, self.kept = number, deque[Batch]()
         self.task = _Task(settings.learning_rate, settings.objective.metric)
-        devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else 1
         with _contained(torch_seed(context.seed, "nni-begin")):
             self.strategy = getattr(strategies, name)(**_one_shot_options(name, context))
             self.trainer = Trainer(
-                accelerator="gpu" if fabric.device.type == "cuda" else "cpu", devices=devices,
+                accelerator="gpu" if fabric.device.type == "cuda" else "cpu",
+                devices=[fabric.device.index or 0] if fabric.device.type == "cuda" else 1,
                 precision=fabric.strategy.precision.precision, max_epochs=settings.epochs,
                 # NNI clips by itself where it steps the optimisers itself.
                 gradient_clip_val=settings.clip_norm if name == "RandomOneShot" else None,
@@ -342,7 +348,8 @@ class _Training:
                 use_distributed_sampler=False)
             self.trainer.fit_loop.epoch_progress.current.processed = number // settings.steps
             self.model = NniNetwork(context.network)
-            self.talk = Conversation(self._run)
+            self.talk = Conversation(partial(_fit, self.strategy, self.model, self.task, self.trainer, settings.steps,
+                                             number))
             self.talk.send(None)
         for optimizer in self.trainer.optimizers:
             if getattr(optimizer, "is_arch_optimizer", False):
@@ -382,21 +389,23 @@ class _Training:
         for optimizer, saved in zip(self.trainer.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
-    def _run(self, ask: Ask) -> None:
-        steps = self.context.settings.steps
 
-        def left() -> int:
-            return steps - self.taken % steps
+def _fit(strategy: Any, model: NniNetwork, task: _Task, trainer: Any, steps: int, taken: int, ask: Ask) -> None:
+    kept = deque[Batch]()
 
-        def take() -> Batch:
-            train, validation = ask("batch")
-            self.taken += 1
-            if validation is not None:
-                self.kept.append(validation)
-            return train
+    def left() -> int:
+        return steps - taken % steps
 
-        evaluator = Lightning(self.task, self.trainer, _Batches(left, take), _Batches(left, self.kept.popleft))
-        self.strategy(RawFormatModelSpace(self.model, evaluator), SequentialExecutionEngine())
+    def take() -> Batch:
+        nonlocal taken
+        train, validation = ask("batch")
+        taken += 1
+        if validation is not None:
+            kept.append(validation)
+        return train
+
+    evaluator = Lightning(task, trainer, _Batches(left, take), _Batches(left, kept.popleft))
+    strategy(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
 
 
 def _one_shot_options(name: str, context: SearchContext) -> dict[str, Any]:
@@ -418,26 +427,31 @@ def _check(name: str) -> None:
 
 
 @contextmanager
-def _contained(seed: int) -> Iterator[None]:
-    """While NNI runs: its random choices derive from `seed`, its talk is not heard, and nothing is left behind."""
-    loggers = [logging.getLogger(name) for name in ("nni", "pytorch_lightning", "lightning_fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
+def _silent() -> Iterator[None]:
+    """What NNI and Lightning have to say is not heard."""
     with ExitStack() as stack:
-        stack.enter_context(isolate_rng())
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        for name in ("nni", "pytorch_lightning", "lightning_fabric"):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+
+
+@contextmanager
+def _contained(seed: int) -> Iterator[None]:
+    """While NNI runs: its random choices derive from `seed`, it is silent, and nothing global is left changed."""
+    with _silent(), ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
         # NNI's path sampling makes a generator of the system's entropy for each choice.
         stack.enter_context(patch.object(mutable, "RandomState", lambda: np.random.RandomState(
             np.random.randint(2**32, dtype=np.uint64))))
         # Its tuners sleep a second after each candidate.
         stack.enter_context(patch.object(hpo, "time", SimpleNamespace(sleep=lambda _: None)))
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
