@@ -70,8 +70,10 @@ class NniOneShot(Strategy):
         if choices:
             raise UserError(f"search.strategy nni:{self.name}: NNI's mixture reaches the slots alone; leave out "
                             f"space.{choices[0]}, or take another strategy")
-        if self.name not in self.FREE and any(limit is not None for limit in vars(context.settings.limits).values()):
-            raise UserError(f"search.limits: nni:{self.name} cannot keep them; leave them out, or take another strategy")
+        limited = any(limit is not None for limit in vars(context.settings.limits).values())
+        if limited and self.name not in self.FREE:
+            raise UserError(f"search.limits: nni:{self.name} cannot keep them; leave them out, or take another "
+                            "strategy")
         if context.fabric.world_size > 1:
             raise UserError(f"search.strategy nni:{self.name}: NNI trains in one process; start one, or take another "
                             "strategy")
@@ -145,7 +147,8 @@ class Explorer:
             UserError: none that NNI draws keeps `search.limits`.
         """
         context, scores = self.context, {str(scored.genotype): scored.score for scored in history}
-        if self.talk is None or not self.told.items() <= scores.items():
+        if self.talk is None or any(text not in scores or score not in (None, scores[text])
+                                    for text, score in self.given.items()):
             self._begin()
         found: list[Genotype] = []
         misses = 0
@@ -156,13 +159,14 @@ class Explorer:
                 score, misses = -1.0 - context.settings.objective.cost_weight, misses + 1
             elif text in scores:
                 score, misses = scores[text], misses + 1
-                self.told[text] = score
+                self.given[text] = score
             elif len(scores) + len(found) >= context.settings.candidates:
                 break
             else:
                 found.append(self.asked)
                 if self.name not in BLIND:
                     break
+                self.given[text] = None
             self._send(score)
         if not found and not history:
             raise UserError(f"search.limits: no genotype that nni:{self.name} proposed keeps them; see giidnet list "
@@ -170,7 +174,8 @@ class Explorer:
         return found
 
     def _begin(self) -> None:
-        self.told: dict[str, float] = {}
+        # What was asked for and the score that was told; None where NNI was told none that counts.
+        self.given: dict[str, float | None] = {}
         self.turn = 0
         self.talk = Conversation(partial(_explore, self.name, self.context, self.seed))
         self._send(None)
@@ -242,6 +247,13 @@ def _talk(talk: Callable[[Ask], None], answers: "SimpleQueue[Any]", questions: "
         questions.put(error)
 
 
+class _Space(RawFormatModelSpace):
+    """Each of its models has a sample of its own; NNI's grid gives all of them one, which it changes and empties."""
+
+    def freeze(self, sample: Mapping[str, str]) -> Any:
+        return super().freeze(dict(sample))
+
+
 class _Engine(SequentialExecutionEngine):
     """Asks for the score of each model that is submitted, instead of building and running it."""
 
@@ -256,14 +268,14 @@ class _Engine(SequentialExecutionEngine):
 
 def _explore(name: str, context: SearchContext, seed: int, ask: Ask) -> None:
     evolution, seed = context.settings.evolution, seed % 2**32
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "TPE": {"optimize_mode": "maximize", "seed": seed},
         "RegularizedEvolution": {"population_size": evolution.population, "mutation_prob": evolution.mutation,
                                  "sample_size": min(evolution.sample, evolution.population), "seed": seed},
-        "PolicyBasedRL": {}}.get(name, {"seed": seed})
+        "PolicyBasedRL": {}}
     with torch.device("meta"):
         space = ExtractionSpace(context.space)
-    getattr(strategies, name)(**options)(RawFormatModelSpace(space, None), _Engine(ask))
+    getattr(strategies, name)(**options.get(name, {"seed": seed}))(_Space(space, None), _Engine(ask))
 
 
 class NniNetwork(ModelSpace):
@@ -410,11 +422,12 @@ def _fit(strategy: Any, model: NniNetwork, task: _Task, trainer: Any, steps: int
 
 def _one_shot_options(name: str, context: SearchContext) -> dict[str, Any]:
     settings = context.settings
-    warmup = {"warmup_epochs": settings.differentiable.warmup_epochs}
+    warmup: dict[str, Any] = {"warmup_epochs": settings.differentiable.warmup_epochs}
     gradient = warmup | {"arc_learning_rate": settings.architecture_learning_rate,
                          "gradient_clip_val": settings.clip_norm}
-    return {"RandomOneShot": {}, "ENAS": warmup | {"reward_metric_name": "reward"},
-            "GumbelDARTS": gradient | {"temperature": tuple(settings.differentiable.temperature)}}.get(name, gradient)
+    options = {"RandomOneShot": {}, "ENAS": warmup | {"reward_metric_name": "reward"},
+               "GumbelDARTS": gradient | {"temperature": tuple(settings.differentiable.temperature)}}
+    return options.get(name, gradient)
 
 
 def _check(name: str) -> None:

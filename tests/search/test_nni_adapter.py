@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 from configs.engine import Checkpointer, make_fabric
 from configs.errors import UserError
-from configs.schema import Limits, RunConfig, Search
+from configs.schema import RunConfig, Search
 from search import STRATEGIES, list_strategies
 from search.network import SearchNetwork, search_costs
 from search.stage import make_strategy
 from search.strategy import Scored, SearchContext
-from search_space.genotype import Genotype, SpaceShape
+from search_space.genotype import SpaceShape
 
 SHAPE = SpaceShape(("identity", "sep3", "relu_sep3", "relu_sep5"), 2, (64, 128), (2, 1), (1, 2))
 CHOOSING = SpaceShape(("sep3", "identity"), 1, (64, 64), (1, 1), (1, 1), ("plain", "plain+bayar"), ("none", "local"))
@@ -48,9 +49,14 @@ def make(name, seed=0, space=SHAPE, fabric=FABRIC, **settings):
     network = SearchNetwork(space, 0.0625, ["plain"])
     strategy = make_strategy(name)
     settings = Search.model_validate({"strategy": name, "epochs": 3, "steps": STEPS, "candidates": 12} | settings)
-    strategy.set_up(SearchContext(fabric, network, space, settings, 7, search_costs(space, 0.0625, ["plain"], 32),
+    strategy.set_up(SearchContext(fabric, network, space, settings, 7, costs_of(space),
                                   lambda genotype: np.array([[score(genotype)] * 2])))
     return strategy, network
+
+
+@cache
+def costs_of(space):
+    return search_costs(space, 0.0625, ["plain"], 32)
 
 
 def step(strategy, number):
@@ -96,20 +102,17 @@ def test_names_are_those_of_nni():
 
 def test_our_darts_agrees_with_nnis_bit_for_bit():
     rates = {"learning_rate": 1e-2, "architecture_learning_rate": 3e-2}
+    still, _ = make("nni:DARTS", architecture_learning_rate=1e-30)
+    step(still, 0)
+    # NNI draws its architecture weights, so ours get what a step too small to change a float32 left of them.
+    drawn = {label: alpha.detach().clone() for label, alpha in still.training.alphas.items()}
     theirs, _ = make("nni:DARTS", **rates)
     ours, network = make("darts", **rates)
-    step(theirs, 0)
-    # The same start: NNI draws its architecture weights, so ours are set to what they were before a first step.
-    start, _ = make("nni:DARTS", **rates)
-    drawn = first_alphas(start)
-    assert not any(torch.equal(drawn[label], alpha) for label, alpha in theirs.training.alphas.items())
     with torch.no_grad():
         for label, alpha in ours.alphas.items():
             alpha.copy_(drawn[label])
     initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    losses = [theirs.training.task.loss.item()]
-    assert step(ours, 0) == losses[0]
-    for number in range(1, 3 * STEPS):
+    for number in range(3 * STEPS):
         assert step(ours, number) == step(theirs, number)
         twin = SearchNetwork(SHAPE, 0.0625, ["plain"])
         theirs.training.give_back(twin)
@@ -123,13 +126,6 @@ def test_our_darts_agrees_with_nnis_bit_for_bit():
     theirs.epoch_end(2)
     ours.epoch_end(2)
     assert texts(explore(theirs)) == texts(explore(ours))[:1]
-
-
-def first_alphas(strategy):
-    """NNI's architecture weights before its first step: what a step at rate 0 leaves."""
-    frozen, _ = make("nni:DARTS", architecture_learning_rate=1e-30)
-    step(frozen, 0)
-    return {label: alpha.detach().clone() for label, alpha in frozen.training.alphas.items()}
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
@@ -152,3 +148,113 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, tmp_path):
     assert texts(explore(resumed)) == texts(explore(whole))
     for one, two in zip(tree_leaves(resumed.state_dict()), tree_leaves(whole.state_dict()), strict=True):
         assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+
+
+@pytest.mark.parametrize("name", MULTI_TRIAL)
+def test_candidates_follow_from_seed_and_scores_alone(name):
+    history = explore(make(f"nni:{name}")[0])
+    assert len(history) == len(set(texts(history))) == 12
+    # Killed after five, and one strategy that is asked for the same again, and for another search in between.
+    assert texts(explore(make(f"nni:{name}")[0], history[:5])) == texts(history)
+    strategy, _ = make(f"nni:{name}")
+    assert texts(explore(strategy)) == texts(explore(strategy)) == texts(history)
+    if name not in ("Random", "GridSearch"):
+        assert len(strategy.propose([])) == 1
+        other = [Scored(one.genotype, -one.score, 0, 0, 1, True, one.cost) for one in history[:-1]]
+        assert strategy.propose(other) == make(f"nni:{name}")[0].propose(other)
+
+
+@pytest.mark.parametrize("name", ["RegularizedEvolution", "TPE"])
+def test_what_looks_at_scores_finds_better_than_random(name):
+    # Large enough that what is good is not used up.
+    space = SpaceShape(SHAPE.operations, 4, (64, 128), (2, 1), (1, 2))
+    settings = {"candidates": 90, "evolution": {"population": 10, "sample": 5, "mutation": 0.1}}
+    found, rivals = (np.array([one.score for one in explore(make(f"nni:{kind}", space=space, **settings)[0])][50:])
+                     for kind in (name, "Random"))
+    assert found.mean() > rivals.mean() + 3 * rivals.std() / 40**0.5
+
+
+@pytest.mark.parametrize("name", MULTI_TRIAL)
+def test_limits_are_kept_and_cost_no_candidate(name):
+    low, high = costs_of(SHAPE).range()
+    limits = {"params": (low.params + high.params) // 2}
+    strategy, _ = make(f"nni:{name}", limits=limits)
+    history = explore(strategy)
+    assert len(history) == 12 and all(one.cost.params <= limits["params"] for one in history)
+    assert any(one.cost.params > limits["params"] for one in explore(make(f"nni:{name}")[0]))
+    with pytest.raises(UserError, match=r"search\.limits: no genotype that nni:\w+ proposed keeps them"):
+        make(f"nni:{name}", limits={"params": 1})[0].propose([])
+
+
+@pytest.mark.parametrize("name", MULTI_TRIAL)
+def test_a_small_space_ends_and_choices_beside_the_slots_are_made(name):
+    history = explore(make(f"nni:{name}", space=CHOOSING, candidates=1000)[0])
+    assert len(set(texts(history))) == len(history) == CHOOSING.size
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_one_shot_refuses_what_it_cannot_reach(name):
+    with pytest.raises(UserError, match=r"reaches the slots alone; leave out space\.streams"):
+        make(f"nni:{name}", space=CHOOSING)
+    if name == "RandomOneShot":
+        strategy, _ = make(f"nni:{name}", limits={"params": 2000})
+        assert all(one.cost.params <= 2000 for one in explore(strategy))
+    else:
+        with pytest.raises(UserError, match=r"search\.limits: nni:\w+ cannot keep them"):
+            make(f"nni:{name}", limits={"params": 2000})
+
+
+def test_errors_of_nni_come_through_and_later_steps_are_told_too():
+    strategy, _ = make("nni:DARTS")
+    step(strategy, 0)
+    with pytest.raises(RuntimeError):
+        strategy.step(1, (torch.zeros(2, 4, 32, 32), torch.zeros(2, 1, 32, 32)), batch(1))
+
+
+@pytest.mark.parametrize("name", ["nni:DARTS", "nni:TPE", "nni:RandomOneShot"])
+def test_nothing_global_is_left_changed(name, capfd):
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    loggers = [logging.getLogger(name) for name in ("", "nni", "pytorch_lightning")]
+    before = random.getstate(), np.random.get_state()[1].tolist(), [logger.level for logger in loggers]
+    threads = threading.active_count()
+    strategy, _ = make(name)
+    state = torch.random.get_rng_state()
+    train(strategy, 0, STEPS)
+    explore(strategy)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), [logger.level for logger in loggers]) == before
+    assert torch.equal(torch.random.get_rng_state(), state)
+    del strategy
+    assert threading.active_count() == threads
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_writes_nothing_and_ends_although_nni_still_waits(tmp_path):
+    code = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+# As every command does first: silent.
+import search_space.space
+from test_nni_adapter import make, step
+kept = [make(name)[0] for name in ("nni:DARTS", "nni:TPE")]
+step(kept[0], 0)
+kept[1].propose([])
+"""
+    here = Path(__file__)
+    home = tmp_path / "home"
+    home.mkdir()
+    # Matplotlib, which metrics of Lightning import, keeps a list of fonts.
+    environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "fonts")}
+    done = subprocess.run([sys.executable, "-c", code, str(here.parent), str(here.parents[2])], cwd=home, timeout=120,
+                          capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(home.rglob("*"))
+
+
+def test_strategies_that_learn_say_what_they_need():
+    try:
+        import tianshou  # noqa: F401
+    except ImportError:
+        for name in LEARNING:
+            with pytest.raises(UserError, match=r"needs tianshou and gym; pip install"):
+                make(f"nni:{name}")
+    assert all("tianshou" in STRATEGIES[f"nni:{name}"][1] for name in LEARNING)
