@@ -9,7 +9,6 @@ STRATEGIES = {
     "nni:Proxyless": ("search.nni_adapter:NniOneShot:Proxyless", "NNI's ProxylessNAS: one sampled path a step"),
     "nni:RandomOneShot": ("search.nni_adapter:NniOneShot:RandomOneShot",
                           "NNI's uniform single path, then NNI's random search on it"),
-    "nni:ENAS": ("search.nni_adapter:NniOneShot:ENAS", "NNI's supernet and learnt controller; needs tianshou"),
     "nni:Random": ("search.nni_adapter:NniMultiTrial:Random", "one-shot training, then NNI's random search"),
     "nni:GridSearch": ("search.nni_adapter:NniMultiTrial:GridSearch", "one-shot training, then NNI's grid"),
     "nni:RegularizedEvolution": ("search.nni_adapter:NniMultiTrial:RegularizedEvolution",

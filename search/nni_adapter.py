@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -30,7 +31,6 @@ from detectors.blocks import pad_to_multiple
 from search.network import SearchNetwork
 from search.one_shot import OneShot
 from search.samplers import DRAWS
-from search.scoring import score_maps
 from search.strategy import Batch, Scored, SearchContext, Strategy
 from search_space.genotype import CHOICES, Genotype
 from search_space.space import ExtractionSpace, ModelSpace
@@ -48,9 +48,6 @@ with warnings.catch_warnings():
 BLIND = ("Random", "GridSearch")
 """Strategies that look at no score: all their candidates can be scored together."""
 
-LEARNING = ("ENAS", "PolicyBasedRL")
-"""Strategies that need tianshou."""
-
 Ask = Callable[[Any], Any]
 
 
@@ -65,7 +62,6 @@ class NniOneShot(Strategy):
         self.uses_validation = name not in self.FREE  # type: ignore[misc]
 
     def set_up(self, context: SearchContext) -> None:
-        _check(self.name)
         choices = [key for key in CHOICES if getattr(context.space, key)]
         if choices:
             raise UserError(f"search.strategy nni:{self.name}: NNI's mixture reaches the slots alone; leave out "
@@ -120,7 +116,8 @@ class NniMultiTrial(OneShot):
         self.name = name
 
     def set_up(self, context: SearchContext) -> None:
-        _check(self.name)
+        if self.name == "PolicyBasedRL" and not find_spec("tianshou"):
+            raise UserError("search.strategy nni:PolicyBasedRL: needs tianshou and gym; pip install 'tianshou<0.5'")
         super().set_up(context)
         self.explorer = Explorer(self.name, context)
 
@@ -303,10 +300,9 @@ def _nni_name(name: str) -> str:
 class _Task(LightningModule):
     """What NNI trains: binary cross-entropy, Adam; `loss` is that of the last training step."""
 
-    def __init__(self, learning_rate: float, metric: str) -> None:
+    def __init__(self, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate, self.column = learning_rate, int(metric == "f1")
-        self.loss = torch.zeros(())
+        self.learning_rate, self.loss = learning_rate, torch.zeros(())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
@@ -316,18 +312,13 @@ class _Task(LightningModule):
         self.loss = loss.detach()
         return loss
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        with torch.no_grad():
-            values = score_maps(self(batch[0]), batch[1], "that ENAS drew")
-        self.log("reward", float(np.nanmean(values[:, self.column])), on_step=True)
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), self.learning_rate)
 
 
 @dataclass
 class _Batches:
-    """As many batches as the epoch has left. Its length keeps Lightning from asking for one ahead."""
+    """What an epoch has left. Its length keeps Lightning from asking for a batch ahead."""
 
     left: Callable[[], int]
     take: Callable[[], Batch]
@@ -345,7 +336,7 @@ class _Training:
 
     def __init__(self, name: str, context: SearchContext, number: int) -> None:
         self.context, settings, fabric = context, context.settings, context.fabric
-        self.task = _Task(settings.learning_rate, settings.objective.metric)
+        self.task = _Task(settings.learning_rate)
         with _contained(torch_seed(context.seed, "nni-begin")):
             self.strategy = getattr(strategies, name)(**_one_shot_options(name, context))
             self.trainer = Trainer(
@@ -371,7 +362,8 @@ class _Training:
     @property
     def alphas(self) -> dict[str, nn.Parameter]:
         """Architecture weights by label; none where the strategy has none."""
-        return getattr(self.strategy, "_arch_parameters", {})
+        # NNI's labels are a class of its own, which a checkpoint must not hold.
+        return {str(label): alpha for label, alpha in getattr(self.strategy, "_arch_parameters", {}).items()}
 
     def step(self, number: int, train: Batch, validation: Batch | None) -> float:
         """One training step; returns its loss."""
@@ -381,8 +373,7 @@ class _Training:
 
     def choice(self) -> Genotype:
         """What NNI would choose now."""
-        # Not `list_models`, which sets the model anew, and thereby forgets what ENAS has learnt.
-        return Genotype.from_sample(self.strategy.oneshot_module.export(), self.context.space)
+        return Genotype.from_sample(next(self.strategy.list_models()).sample, self.context.space)
 
     def give_back(self, network: SearchNetwork) -> None:
         """Copies the weights to `network`."""
@@ -391,9 +382,7 @@ class _Training:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, architecture weights and the state of the optimisers."""
-        module = self.strategy.oneshot_module
-        state = {"model": self.model.state_dict(), "optimizers": [one.state_dict() for one in self.trainer.optimizers]}
-        return state | ({"policy": module.policy.state_dict()} if hasattr(module, "policy") else {})
+        return {"model": self.model.state_dict(), "optimizers": [one.state_dict() for one in self.trainer.optimizers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
@@ -422,21 +411,11 @@ def _fit(strategy: Any, model: NniNetwork, task: _Task, trainer: Any, steps: int
 
 def _one_shot_options(name: str, context: SearchContext) -> dict[str, Any]:
     settings = context.settings
-    warmup: dict[str, Any] = {"warmup_epochs": settings.differentiable.warmup_epochs}
-    gradient = warmup | {"arc_learning_rate": settings.architecture_learning_rate,
-                         "gradient_clip_val": settings.clip_norm}
-    options = {"RandomOneShot": {}, "ENAS": warmup | {"reward_metric_name": "reward"},
-               "GumbelDARTS": gradient | {"temperature": tuple(settings.differentiable.temperature)}}
-    return options.get(name, gradient)
-
-
-def _check(name: str) -> None:
-    """Raises UserError where something that the strategy needs is not installed."""
-    if name in LEARNING:
-        try:
-            import nni.nas.strategy._rl_impl  # noqa: F401
-        except ImportError:
-            raise UserError(f"search.strategy nni:{name}: needs tianshou and gym; pip install 'tianshou<0.5'") from None
+    if name == "RandomOneShot":
+        return {}
+    temperature = {"temperature": tuple(settings.differentiable.temperature)} if name == "GumbelDARTS" else {}
+    return {"arc_learning_rate": settings.architecture_learning_rate, "gradient_clip_val": settings.clip_norm,
+            "warmup_epochs": settings.differentiable.warmup_epochs} | temperature
 
 
 @contextmanager

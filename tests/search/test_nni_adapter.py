@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from configs.engine import Checkpointer, make_fabric
 from configs.errors import UserError
 from configs.schema import RunConfig, Search
-from search import STRATEGIES, list_strategies
+from search import list_strategies
 from search.network import SearchNetwork, search_costs
 from search.stage import make_strategy
 from search.strategy import Scored, SearchContext
@@ -29,7 +30,6 @@ SHAPE = SpaceShape(("identity", "sep3", "relu_sep3", "relu_sep5"), 2, (64, 128),
 CHOOSING = SpaceShape(("sep3", "identity"), 1, (64, 64), (1, 1), (1, 1), ("plain", "plain+bayar"), ("none", "local"))
 FABRIC = make_fabric(RunConfig(device="cpu"))
 NAMES = [name.removeprefix("nni:") for name in list_strategies() if name.startswith("nni:")]
-LEARNING = ("ENAS", "PolicyBasedRL")
 ONE_SHOT = ["DARTS", "GumbelDARTS", "Proxyless", "RandomOneShot"]
 MULTI_TRIAL = ["Random", "GridSearch", "RegularizedEvolution", "TPE"]
 STEPS = 3
@@ -97,11 +97,14 @@ def texts(history):
 def test_names_are_those_of_nni():
     classes = {name for name, value in vars(strategies).items() if inspect.isclass(value)
                and issubclass(value, strategies.Strategy) and value.__name__ == name} - {"Strategy"}
+    # It takes batches apart otherwise than the Lightning of today gives them.
+    classes.remove("ENAS")
     assert set(NAMES) == classes
 
 
-def test_our_darts_agrees_with_nnis_bit_for_bit():
-    rates = {"learning_rate": 1e-2, "architecture_learning_rate": 3e-2}
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_our_darts_agrees_with_nnis_bit_for_bit(clip_norm):
+    rates = {"learning_rate": 1e-2, "architecture_learning_rate": 3e-2, "clip_norm": clip_norm}
     still, _ = make("nni:DARTS", architecture_learning_rate=1e-30)
     step(still, 0)
     # NNI draws its architecture weights, so ours get what a step too small to change a float32 left of them.
@@ -250,11 +253,14 @@ kept[1].propose([])
     assert not list(home.rglob("*"))
 
 
-def test_strategies_that_learn_say_what_they_need():
-    try:
-        import tianshou  # noqa: F401
-    except ImportError:
-        for name in LEARNING:
-            with pytest.raises(UserError, match=r"needs tianshou and gym; pip install"):
-                make(f"nni:{name}")
-    assert all("tianshou" in STRATEGIES[f"nni:{name}"][1] for name in LEARNING)
+@pytest.mark.skipif(find_spec("tianshou") is not None, reason="tianshou is there")
+def test_the_policy_says_what_it_needs():
+    with pytest.raises(UserError, match=r"needs tianshou and gym; pip install"):
+        make("nni:PolicyBasedRL")
+
+
+@pytest.mark.skipif(find_spec("tianshou") is None, reason="needs tianshou")
+def test_the_policy_goes_on_as_before():
+    history = explore(make("nni:PolicyBasedRL", candidates=45)[0])
+    assert len(history) == 45
+    assert texts(explore(make("nni:PolicyBasedRL", candidates=45)[0], history[:30])) == texts(history)
