@@ -281,8 +281,10 @@ class NniNetwork(ModelSpace):
     def __init__(self, network: SearchNetwork) -> None:
         super().__init__()
         twin = SearchNetwork(network.space, network.supernet.width, network.streams)
-        self.reduction, self.enhancement, self.decision = network.reduction, twin.enhancement, twin.decision
+        self.reduction, self.enhancement = network.reduction, twin.enhancement
+        # Before the decision: the norm that gradients are clipped by is summed in the order of the search network.
         self.extraction = ExtractionSpace(network.space, network.supernet.width)
+        self.decision = twin.decision
         self.load_state_dict({_nni_name(name): value for name, value in network.state_dict().items()})
 
     def forward(self, images: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def test_our_darts_agrees_with_nnis_bit_for_bit(clip_norm):
             assert torch.equal(alpha, ours.alphas[label]), (number, label)
     assert sum(not torch.equal(tensor, initial[name]) for name, tensor in network.state_dict().items()) \
         > 0.9 * len(initial)
-    assert all((alpha - drawn[label]).abs().min() > 1e-2 for label, alpha in ours.alphas.items())
+    assert all((alpha != drawn[label]).all() for label, alpha in ours.alphas.items())
     theirs.epoch_end(2)
     ours.epoch_end(2)
     assert texts(explore(theirs)) == texts(explore(ours))[:1]
