@@ -201,9 +201,10 @@ class Conversation:
 
         Raises:
             Exception: what `talk` raised.
+            RuntimeError: it had ended before.
         """
         if self.over:
-            return None
+            raise RuntimeError("nobody is there to answer")
         if self.thread.ident is None:
             self.thread.start()
         else:

@@ -207,11 +207,13 @@ def test_one_shot_refuses_what_it_cannot_reach(name):
             make(f"nni:{name}", limits={"params": 2000})
 
 
-def test_errors_of_nni_come_through_and_later_steps_are_told_too():
+def test_errors_of_nni_come_through_and_end_its_training():
     strategy, _ = make("nni:DARTS")
     step(strategy, 0)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="channels"):
         strategy.step(1, (torch.zeros(2, 4, 32, 32), torch.zeros(2, 1, 32, 32)), batch(1))
+    with pytest.raises(RuntimeError, match="nobody"):
+        step(strategy, 2)
 
 
 @pytest.mark.parametrize("name", ["nni:DARTS", "nni:TPE", "nni:RandomOneShot"])
