@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import reduce
-from operator import add
+from operator import add, mul
 
 from torch import Tensor, nn
 
@@ -29,9 +29,9 @@ class Slot(nn.Module):
         """As the candidates: N×C×H×W to N×C×⌈H/stride⌉×⌈W/stride⌉."""
         if self.weights is None:
             return self.chosen(x)
-        # In the order of NNI's mixture, forward and backward, so that both give the same bits.
+        # Computed, weighed and added in NNI's order, for the same bits forward and backward.
         outputs = [candidate(x) for candidate in self.candidates.values()]
-        return reduce(add, (output * weight for output, weight in zip(outputs, self.weights, strict=True)))
+        return reduce(add, map(mul, outputs, self.weights))
 
 
 class Supernet(nn.Module):
