@@ -65,14 +65,18 @@ def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet |
         from results.benchmark import run_benchmark
         run_benchmark(config, folder, photos)
     elif photos and name == "search":
+        from results.board import write_board
         from search.stage import run_search
         run_search(config, folder, photos)
+        write_board(folder)
     elif photos and name == "retrain":
         from retrain.stage import run_retrain
         run_retrain(config, folder, photos)
     else:
+        from results.board import write_board
         from results.report import write_report
         write_report(folder)
+        write_board(folder)
 
 
 def _product(name: str, folder: Path) -> Path:

@@ -11,7 +11,7 @@ _FILLS = {"sep3": SKY, "relu_sep3": ORANGE, "relu_sep5": "#2FB58C", "identity": 
           "dil_sep3": PINK, "group3": "#B9A3E3", "se_sep3": "#E88A5A", "highpass5": "#9CC7C0"}
 _MORE = ("#8FB8A8", "#C9A27E", "#B8B0E0", "#E8A090")
 
-SHORT = {"sep3": "s3", "relu_sep3": "r3", "relu_sep5": "r5", "identity": "·", "relu_sep7": "r7", "dil_sep3": "d3",
+SHORT = {"sep3": "s3", "relu_sep3": "r3", "relu_sep5": "r5", "identity": "id", "relu_sep7": "r7", "dil_sep3": "d3",
          "group3": "g3", "se_sep3": "se", "highpass5": "hp"}
 """Two letters for small drawings: colours alone are too many to tell apart."""
 

@@ -60,14 +60,14 @@ def score_against_cost(exact: Sequence[tuple[float, float]], raced: Sequence[tup
     figure, ax = _panel()
     rasterized = len(exact) + len(raced) > FEW
     if raced:
-        ax.scatter(*zip(*raced, strict=True), s=12, facecolor="none", edgecolor="#BBBBBB", linewidth=0.8,
+        ax.scatter(*_columns(raced), s=12, facecolor="none", edgecolor="#BBBBBB", linewidth=0.8,
                    label="raced out", rasterized=rasterized)
     if exact:
-        ax.scatter(*zip(*exact, strict=True), s=14, color=SKY, label="on all pictures", rasterized=rasterized)
+        ax.scatter(*_columns(exact), s=14, color=SKY, label="on all pictures", rasterized=rasterized)
         front = sorted(exact[index] for index in pareto(exact))
-        ax.step(*zip(*front, (max(point[0] for point in exact), front[-1][1]), strict=True), where="post",
-                color=BLUE, label="Pareto front", linewidth=1.4)
-        ax.plot(*zip(*front, strict=True), "o", markersize=5, color=BLUE)
+        ax.step(*_columns([*front, (max(cost for cost, _ in exact), front[-1][1])]), where="post", color=BLUE,
+                label="Pareto front", linewidth=1.4)
+        ax.plot(*_columns(front), "o", markersize=5, color=BLUE)
     if chosen is not None:
         ax.plot(*chosen, "*", markersize=13, color=VERMILION, markeredgecolor="white", label="chosen", zorder=4)
     ax.set(xlabel=cost, ylabel=label)
@@ -107,7 +107,7 @@ def architecture_maps(rows: Sequence[Row], columns: int = 6) -> Figure:
         image = ax.imshow(strengths, cmap="cividis", vmin=0, vmax=float(np.nanmax(values)), aspect="auto",
                           interpolation="none", extent=(epochs[0] - 0.5, epochs[-1] + 0.5, len(options) - 0.5, -0.5))
         ax.plot(epochs[-1], int(np.nanargmax(strengths[:, -1])), "o", markersize=4, color=VERMILION,
-                markeredgecolor="white", markeredgewidth=0.6)
+                markeredgecolor="white", markeredgewidth=0.6, clip_on=False, zorder=3)
         ax.set_title(label.replace("_slot", ", slot ").replace("cell", "cell "), fontsize=size, pad=2)
         ax.tick_params(labelsize=small, length=2, pad=1, labelbottom=index + columns >= len(labels))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
@@ -126,7 +126,7 @@ def ranks_over_epochs(rows: Sequence[Row]) -> Figure:
     epochs = sorted({int(row["epoch"]) for row in rows})
     scores = {(row["genotype"], int(row["epoch"])): float(row["auc"]) for row in rows}
     names = list(dict.fromkeys(row["genotype"] for row in rows))
-    ranks = {name: [] for name in names}
+    ranks: dict[str, list[int]] = {name: [] for name in names}
     for epoch in epochs:
         for rank, name in enumerate(sorted(names, key=lambda name: -scores[name, epoch]), 1):
             ranks[name].append(rank)
@@ -134,8 +134,8 @@ def ranks_over_epochs(rows: Sequence[Row]) -> Figure:
     best = sorted(names, key=lambda name: ranks[name][-1])
     colours = dict(zip(best, (BLUE, ORANGE, GREEN), strict=False))
     for name in reversed(best):
-        ax.plot(epochs, ranks[name], marker="o", markersize=_mark(len(epochs)), linewidth=2.2 if name in colours else 1.2,
-                color=colours.get(name, "#C4C4C4"))
+        ax.plot(epochs, ranks[name], marker="o", markersize=_mark(len(epochs)),
+                linewidth=2.2 if name in colours else 1.2, color=colours.get(name, "#C4C4C4"))
     _epochs(ax, "rank of a probe, 1 is best")
     ax.set_yticks(range(1, len(names) + 1))
     ax.invert_yaxis()
@@ -235,6 +235,10 @@ def _panel(height: float = 3.0, width: float = PANEL) -> tuple[Figure, Axes]:
     ax.grid(axis="y", alpha=0.25)
     ax.set_axisbelow(True)
     return figure, ax
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _epochs(ax: Axes, label: str) -> None:

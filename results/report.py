@@ -118,7 +118,7 @@ def _context(folder: Path, run: RunFiles) -> dict[str, Any]:
         "tables": {perturbation: [_table(metric, [row for row in run.summary if row["perturbation"] == perturbation])
                                   for metric in METRICS] for perturbation in run.perturbations},
         "genotype": search.genotype, "comparison": search.comparison, "chosen": search.chosen, "study": search.study,
-        "metric": search.metric, "costs": cost_rows(search.cost), "cost": search.cost,
+        "cost_weight": search.cost_weight, "costs": cost_rows(search.cost), "cost": search.cost,
         "top": sorted(search.candidates, key=lambda row: (row["exact"] != "1", -float(row["score"])))[:10],
         "candidate_count": len(search.candidates),
         "raced": sum(row["exact"] != "1" for row in search.candidates),

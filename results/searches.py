@@ -73,7 +73,7 @@ def read_search(folder: Path, config: Mapping[str, Any]) -> SearchFiles:
     return SearchFiles(
         objective.get("metric", "auc"), objective.get("cost_weight", 0.0),
         read_genotype(genotype) if genotype.exists() else None,
-        [{"score": row["auc"], "exact": "1", **row} for row in candidates],
+        [{"score": row["auc"], "exact": "1", "latency_ms": "", **row} for row in candidates],
         history, ranking, weights, alone, _read_json(place / "cost.json"), study_rows,
         _read_json(place / "rank_study.json"))
 
@@ -110,8 +110,8 @@ def search_figures(search: SearchFiles) -> dict[str, Figure]:
                                                            [row.to_previous for row in found])
     figures |= _architecture_figures(search.weights)
     if search.study_rows:
-        figures["rank_study"] = plots.inherited_against_alone(
-            *([float(row[key]) for row in search.study_rows] for key in ("inherited", "alone", "sd")), name)
+        inherited, alone, sd = ([float(row[key]) for row in search.study_rows] for key in ("inherited", "alone", "sd"))
+        figures["rank_study"] = plots.inherited_against_alone(inherited, alone, sd, name)
     return figures
 
 
@@ -130,9 +130,9 @@ def _candidate_figures(search: SearchFiles, label: str) -> dict[str, Figure]:
         float(chosen["score"]) if chosen else None, label + " less cost" * bool(search.cost_weight))}
     for key, title in COSTS.items():
         if all(row[key] for row in search.candidates):
+            given_up, kept = ([_point(row, key, search.metric) for row in rows] for rows in (raced, exact))
             figures[f"score_{key}"] = plots.score_against_cost(
-                *([_point(row, key, search.metric) for row in rows] for rows in (exact, raced)),
-                _point(chosen, key, search.metric) if chosen else None, title, label)
+                kept, given_up, _point(chosen, key, search.metric) if chosen else None, title, label)
     return figures
 
 

@@ -1,6 +1,7 @@
 """The whole path on tiny pictures: same files after real kills, and what is refused."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,8 @@ def command(out, *arguments):
 
 
 def products(folder):
-    return {name: (folder / name).read_bytes() for name in PRODUCTS}
+    """Files whose bytes a kill must not change; the report also shows measured times, which are left out."""
+    return {name: re.sub(rb'(?<=<span class="time">)[^<]*', b"", (folder / name).read_bytes()) for name in PRODUCTS}
 
 
 def fails(capsys, *arguments):
