@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 
 from results.colours import BLUE, GREEN, ORANGE, SKY, VERMILION, series_colours
 
@@ -102,16 +102,17 @@ def architecture_maps(rows: Sequence[Row], columns: int = 6) -> Figure:
     # A single map has room for letters of the usual size.
     height, small, size = (0.3 + 0.115 * len(options), 6.5, 8) if columns > 1 else (0.8 + 0.25 * len(options), 8, 9)
     figure = Figure(figsize=(WHOLE if columns > 1 else PANEL, 0.4 + height * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
+    axes = figure.subplots(lines, columns, squeeze=False).flat
     for index, (label, strengths, ax) in enumerate(zip(labels, values, axes, strict=False)):
         image = ax.imshow(strengths, cmap="cividis", vmin=0, vmax=float(np.nanmax(values)), aspect="auto",
                           interpolation="none", extent=(epochs[0] - 0.5, epochs[-1] + 0.5, len(options) - 0.5, -0.5))
         ax.plot(epochs[-1], int(np.nanargmax(strengths[:, -1])), "o", markersize=4, color=VERMILION,
                 markeredgecolor="white", markeredgewidth=0.6, clip_on=False, zorder=3)
         ax.set_title(label.replace("_slot", ", slot ").replace("cell", "cell "), fontsize=size, pad=2)
-        ax.tick_params(labelsize=small, length=2, pad=1, labelbottom=index + columns >= len(labels))
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-        ax.set_yticks(range(len(options)), options)
+        ax.tick_params(labelsize=small, length=2, pad=1)
+        first, lowest = index % columns == 0, index + columns >= len(labels)
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1) if lowest else NullLocator())
+        ax.set_yticks(range(len(options)) if first else [], options if first else [])
     for ax in axes[len(labels):]:
         ax.set_axis_off()
     figure.supxlabel("epoch", fontsize=size)
@@ -156,15 +157,15 @@ def agreement_over_epochs(epochs: Sequence[int], to_last: Sequence[float], to_pr
     return figure
 
 
-def against_random_plot(scores: Mapping[str, Sequence[float]], low: float, high: float, label: str) -> Figure:
+def against_random_plot(scores: Mapping[str, Sequence[float]], random: float, low: float, high: float, label: str,
+                        ) -> Figure:
     """A row of dots, one a seed, for each genotype, the first being the chosen one, with its mean.
 
-    `low` and `high` are the interval of the difference between the chosen one and the mean of the others; it is drawn
-    from that mean on, so that an interval over the dashed line holds 0.
+    `low` and `high` are the interval of the difference between the chosen one and `random`, the mean of the others; it
+    is drawn from that mean on, so that an interval over the dashed line holds 0.
     """
     names = list(scores)
     means = {name: float(np.mean(values)) for name, values in scores.items()}
-    centre = float(np.mean([means[name] for name in names[1:]]))
     figure, ax = _panel(1.3 + 0.24 * len(names))
     for y, name in enumerate(names):
         colour = VERMILION if y == 0 else BLUE
@@ -172,9 +173,9 @@ def against_random_plot(scores: Mapping[str, Sequence[float]], low: float, high:
                 markeredgewidth=0, label="a seed" if y == 1 else None)
         ax.plot([means[name]] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=2.2)
     if np.isfinite([low, high]).all():
-        ax.plot([centre + low, centre + high], [-0.55, -0.55], color="#222222", linewidth=1.6, marker="|",
+        ax.plot([random + low, random + high], [-0.55, -0.55], color="#222222", linewidth=1.6, marker="|",
                 markersize=7, label="95 % interval of the difference")
-    ax.axvline(centre, color=GREY, linestyle="--", linewidth=1, label="mean of random ones")
+    ax.axvline(random, color=GREY, linestyle="--", linewidth=1, label="mean of random ones")
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel=label, ylim=(len(names) - 0.4, -1))
     ax.grid(axis="y", visible=False)
     _legend_above(ax, 3)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from configs.files import read_rows
 from results import plots
 from results.cells import draw_genotype, draw_genotypes
-from results.ranking import Comparison, against_random, ranking_over_epochs
+from results.ranking import TITLES, Comparison, against_random, ranking_over_epochs
 from search_space.genotype import Genotype, read_genotype
 
 COSTS = {"flops": "FLOP", "params": "parameters", "latency_ms": "latency (ms)"}
@@ -44,9 +44,8 @@ class SearchFiles:
 
     @property
     def comparison(self) -> Comparison | None:
-        """The chosen genotype against random ones, all trained alone; None unless at least one of each is."""
-        both = {row["role"] for row in self.alone} >= {"chosen", "random"}
-        return against_random(self.alone, self.metric) if both else None
+        """The chosen genotype against random ones, all trained alone; None where they were not."""
+        return against_random(self.alone, self.metric)
 
     @property
     def chosen(self) -> Row | None:
@@ -80,7 +79,7 @@ def read_search(folder: Path, config: Mapping[str, Any]) -> SearchFiles:
 
 def search_figures(search: SearchFiles) -> dict[str, Figure]:
     """Figures by name, in the order of the report."""
-    name = {"auc": "AUC", "f1": "F1"}[search.metric]
+    name = TITLES[search.metric]
     figures = {}
     if search.genotype is not None:
         figures["cells"] = draw_genotype(search.genotype)
@@ -90,7 +89,7 @@ def search_figures(search: SearchFiles) -> dict[str, Figure]:
                                            for genotype, row in search.front])
     if comparison := search.comparison:
         figures["against_random"] = plots.against_random_plot(
-            _by_genotype(search.alone, search.metric), comparison.low, comparison.high,
+            _by_genotype(search.alone, search.metric), comparison.random, comparison.low, comparison.high,
             f"{name}, trained alone")
     if search.history:
         figures["loss"] = plots.curves({"": search.history}, "train_loss", "training loss")
@@ -120,6 +119,26 @@ def cost_rows(cost: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     return [(title, cost[f"{key}_seconds"] * cost.get("processes", 1), cost[f"{key}_pictures"])
             for key, title in (("train", "training"), ("score", "scoring candidates"),
                                ("check", "comparison with random")) if f"{key}_seconds" in cost]
+
+
+def study_rows(study: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(what, how much) of a rank study's figures; empty where there is none."""
+    if not study:
+        return []
+
+    def estimate(key: str) -> str:
+        value, low, high = (study[key][part] for part in ("value", "low", "high"))
+        return "undefined" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+
+    noise = study["noise"]
+    return [(title, estimate(key)) for key, title in (
+        ("kendall_tau", "Kendall τ"), ("spearman_rho", "Spearman ρ"), ("agreement", "τ between single seeds"),
+        ("regret", "regret of the best inherited score"), ("random_regret", "regret of a random pick"),
+        ("gain", "gain over a random pick"))] + [
+        ("noise floor: sd between seeds", f"{noise['within_sd']:.4f}"),
+        ("sd between architectures", f"{noise['between_sd']:.4f}"),
+        ("reliability of the means", f"{noise['reliability']:.2f}"),
+        ("τ that perfect scores would reach", f"{noise['attainable_tau']:.2f}")]
 
 
 def _candidate_figures(search: SearchFiles, label: str) -> dict[str, Figure]:

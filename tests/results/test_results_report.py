@@ -66,6 +66,13 @@ def run(tmp_path):
     write_json(place / "cost.json", {"device": "cpu", "processes": 2, "train_seconds": 11.5, "train_pictures": 1024,
                                      "score_seconds": 2.5, "score_pictures": 96, "check_seconds": 7.0,
                                      "check_pictures": 480})
+    write(place / "rank_study.csv", STUDY)
+    write_json(place / "rank_study.json", {
+        **{key: {"value": 0.25, "low": -0.125, "high": 0.5} for key in
+           ("kendall_tau", "spearman_rho", "agreement", "regret", "random_regret")},
+        "gain": {"value": None, "low": None, "high": None},
+        "noise": {"within_sd": 0.02, "between_sd": 0.03, "reliability": 0.75, "attainable_tau": 0.67},
+        "architectures": 5, "seeds": 3, "text": "τ = 0.25: this ranking cannot be trusted."})
     return folder
 
 
@@ -113,6 +120,15 @@ def test_measured_times_stand_apart(undrawn, run):
     assert times.sub(r"\1", page) == times.sub(r"\1", other)
 
 
+def test_the_rank_study_is_told(undrawn, run):
+    page = text_of(run)
+    assert "this ranking cannot be trusted" in page
+    assert len(re.findall(r"0\.250 \[-0\.125, 0\.500\]", page)) == 5 and "<td>undefined</td>" in page
+    ax = run_figures(read_run(run))["rank_study"].axes[0]
+    points = next(line for line in ax.lines if len(line.get_xdata()) == len(STUDY))
+    assert np.allclose(points.get_xydata(), [(row["inherited"], row["alone"]) for row in STUDY])
+
+
 PARTS = {
     "genotype.yaml": {"cells", "front"}, "history.csv": {"loss", "probes"}, "ranking.csv": {"ranks", "agreement"},
     "architecture.csv": {"architecture", "architecture_streams", "architecture_attention"},
@@ -122,10 +138,8 @@ PARTS = {
 
 @pytest.mark.parametrize("missing", PARTS)
 def test_a_missing_file_leaves_its_figures_out(undrawn, run, missing):
-    whole = set(run_figures(read_run(run)))
     (run / "search" / missing).unlink()
-    assert set(run_figures(read_run(run))) == whole - PARTS[missing]
-    assert whole >= PARTS[missing]
+    assert set(run_figures(read_run(run))) == set().union(*PARTS.values()) - PARTS[missing]
     assert "</html>" in text_of(run)
 
 
