@@ -121,24 +121,26 @@ def cost_rows(cost: Mapping[str, Any]) -> list[tuple[str, float, int]]:
                                ("check", "comparison with random")) if f"{key}_seconds" in cost]
 
 
-def study_rows(study: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(what, how much) of a rank study's figures; empty where there is none."""
+def study_rows(study: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, how much, interval or nothing) of a rank study's figures; empty where there is none."""
     if not study:
         return []
-
-    def estimate(key: str) -> str:
-        value, low, high = (study[key][part] for part in ("value", "low", "high"))
-        return "undefined" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
-
-    noise = study["noise"]
-    return [(title, estimate(key)) for key, title in (
+    noise, p = study["noise"], study.get("p")
+    return [(title, *_estimate(study[key])) for key, title in (
         ("kendall_tau", "Kendall τ"), ("spearman_rho", "Spearman ρ"), ("agreement", "τ between single seeds"),
         ("regret", "regret of the best inherited score"), ("random_regret", "regret of a random pick"),
-        ("gain", "gain over a random pick"))] + [
-        ("noise floor: sd between seeds", f"{noise['within_sd']:.4f}"),
-        ("sd between architectures", f"{noise['between_sd']:.4f}"),
-        ("reliability of the means", f"{noise['reliability']:.2f}"),
-        ("τ that perfect scores would reach", f"{noise['attainable_tau']:.2f}")]
+        ("gain", "gain over a random pick"))] + [(title, figure, "") for title, figure in (
+            ("p of such a τ by chance", "undefined" if p is None else f"{p:.2g}"),
+            ("noise floor: sd between seeds", f"{noise['within_sd']:.4f}"),
+            ("sd between architectures", f"{noise['between_sd']:.4f}"),
+            ("reliability of the means", f"{noise['reliability']:.2f}"),
+            ("τ that perfect scores would reach", f"{noise['attainable_tau']:.2f}"))]
+
+
+def _estimate(parts: Mapping[str, float | None]) -> tuple[str, str]:
+    value, low, high = (parts[key] for key in ("value", "low", "high"))
+    return "undefined" if value is None else f"{value:.3f}", \
+        "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _candidate_figures(search: SearchFiles, label: str) -> dict[str, Figure]:
