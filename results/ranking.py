@@ -219,8 +219,8 @@ def against_random(rows: Sequence[Row], metric: str = "auc") -> Comparison | Non
 
     Takes only seeds that all genotypes were trained with. The interval is that of Student's t for a group of one
     against the random genotypes (Crawford & Howell 1998): had the search drawn its result at random, its mean would
-    vary as theirs do, by genotype and by seed. More seeds for the chosen one alone would not tell luck from merit: an
-    interval by the noise of seeds calls every second random genotype better or worse than average.
+    vary as theirs do, by genotype and by seed. Welch's t, by the noise of seeds alone for the chosen one, would take a
+    lucky draw for a find.
     """
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
