@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from configs.schema import Search
+from configs.schema import Limits, Search
 from search.network import SearchNetwork
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape
@@ -53,9 +53,13 @@ class SearchContext:
 
     def allowed(self, genotype: Genotype) -> bool:
         """Whether its costs are within `search.limits`."""
-        cost, limits = self.costs.of(genotype), self.settings.limits
-        return all(limit is None or value <= limit for value, limit in (
-            (cost.params, limits.params), (cost.flops, limits.flops), (cost.latency_ms, limits.latency_ms)))
+        return within(self.costs.of(genotype), self.settings.limits)
+
+
+def within(cost: Cost, limits: Limits) -> bool:
+    """Whether no cost exceeds its limit."""
+    return all(limit is None or value <= limit for value, limit in (
+        (cost.params, limits.params), (cost.flops, limits.flops), (cost.latency_ms, limits.latency_ms)))
 
 
 class Strategy(ABC):
