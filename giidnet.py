@@ -257,6 +257,8 @@ def rank_study(source: str | None, out: Path | None, resume: bool, overrides: tu
             raise UserError(f"{folder}: already holds a rank study; add --resume to continue or extend it")
         click.echo("── rank study", err=True)
         study = run_rank_study(config, folder, _photos(config, folder))
+        from results.board import write_board
+        write_board(folder)
     click.echo(study.table())
     click.echo(f"Results: {(folder / 'search' / 'rank_study.csv').resolve()}")
 
