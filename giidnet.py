@@ -30,7 +30,7 @@ SHOWN = 5
 LEAST_TILE = 128
 """Smallest side of a tile: less is overlap for the most part."""
 
-CONTINUED = {**dict.fromkeys(("run", "search", "retrain", "benchmark"), "; --resume continues"),
+CONTINUED = {**dict.fromkeys(("run", "search", "rank-study", "retrain", "benchmark"), "; --resume continues"),
              **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
 """What is said when a command is interrupted; nothing of the others."""
 
@@ -65,14 +65,18 @@ def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet |
         from results.benchmark import run_benchmark
         run_benchmark(config, folder, photos)
     elif photos and name == "search":
+        from results.board import write_board
         from search.stage import run_search
         run_search(config, folder, photos)
+        write_board(folder)
     elif photos and name == "retrain":
         from retrain.stage import run_retrain
         run_retrain(config, folder, photos)
     else:
+        from results.board import write_board
         from results.report import write_report
         write_report(folder)
+        write_board(folder)
 
 
 def _product(name: str, folder: Path) -> Path:
@@ -92,10 +96,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     with locked(folder):
         saved = folder / "config.yaml"
         if saved.exists() and any(_started(name, folder) for name in ("search", "retrain", "benchmark")):
-            found = differences(load_config(saved, names=registries()), config)
-            if found:
-                raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); "
-                                "name another --out")
+            _check_same(config, folder)
         started = [name for name in stages if _started(name, folder)]
         if started and not resume:
             raise UserError(f"{folder}: already holds a {started[0]}; add --resume to continue it, "
@@ -109,6 +110,8 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
             _run_stage(name, config, folder, photos)
             if name == "retrain":
                 write_atomic(_product(name, folder), "")
+    if "search" in stages:
+        _tell_search(config, folder)
     if "benchmark" in stages or "report" in stages:
         from results.tables import closing_table
         click.echo(closing_table(folder))
@@ -116,6 +119,27 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         click.echo(f"Report: {(folder / 'results' / 'report.html').resolve()}")
     else:
         click.echo(f"Results: {folder.resolve()}")
+
+
+def _check_same(config: "RunConfig", folder: Path) -> None:
+    """The run in `folder` is of this configuration; only a rank study may be set anew for a search that is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    from configs.schema import RankStudy
+    there, here = (ours.model_copy(update={"search": ours.search.model_copy(update={"rank_study": RankStudy()})})
+                   for ours in (load_config(folder / "config.yaml", names=registries()), config))
+    if found := differences(there, here):
+        raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); name another --out")
+
+
+def _tell_search(config: "RunConfig", folder: Path) -> None:
+    """Whether the search found something."""
+    from configs.files import read_rows
+    from results.ranking import against_random
+    if found := against_random(read_rows(folder / "search" / "alone.csv"), config.search.objective.metric):
+        click.echo(found.text)
 
 
 def _check_methods(config: "RunConfig", stages: tuple[str, ...]) -> None:
@@ -212,6 +236,31 @@ def search(source: str | None, out: Path | None, resume: bool, overrides: tuple[
     """Find a genotype: search/genotype.yaml, candidates.csv."""
     config, folder = _configure(source, out, overrides)
     run(config, ("search",), folder, resume)
+
+
+@cli.command("rank-study")
+@config_options
+def rank_study(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...]) -> None:
+    """Test whether inherited scores rank architectures as training alone does: search/rank_study.csv.
+
+    Searches first where the run folder holds no finished search. search.rank_study.* may differ from what the search
+    was started with: what was trained alone is kept.
+    """
+    config, folder = _configure(source, out, overrides)
+    from search.rank_study import check_study, run_rank_study
+    check_study(config)
+    if not _product("search", folder).exists():
+        run(config, ("search",), folder, resume)
+    with locked(folder):
+        _check_same(config, folder)
+        if (folder / "search" / "rank_study_alone.csv").exists() and not resume:
+            raise UserError(f"{folder}: already holds a rank study; add --resume to continue or extend it")
+        click.echo("── rank study", err=True)
+        study = run_rank_study(config, folder, _photos(config, folder))
+        from results.board import write_board
+        write_board(folder)
+    click.echo(study.table())
+    click.echo(f"Results: {(folder / 'search' / 'rank_study.csv').resolve()}")
 
 
 @cli.command()

@@ -23,7 +23,7 @@ from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
 from search import STRATEGIES
-from search.alone import random_rivals, train_all
+from search.alone import random_rivals, spent_seconds, train_all
 from search.network import SearchNetwork, search_costs
 from search.samplers import random_samples
 from search.scoring import Batches, Evaluate, ScoringData, Unit, race, score_unit
@@ -265,13 +265,12 @@ def _check(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     """Trains the result and random genotypes alone, alike; `alone.csv`, and what all has cost, `cost.json`."""
     settings = config.search.check
     if settings.random:
-        started = time.monotonic()
-        rivals = random_rivals(context.space, config.seed, settings.random)
-        roles = [("chosen", replace(genotype, provenance={})), *(("random", rival) for rival in rivals)]
+        rivals = random_rivals(context.space, config.seed, settings.random, context.allowed, [genotype])
+        roles = [("chosen", genotype), *(("random", rival) for rival in rivals)]
         train_all(config, settings, roles, settings.seeds, photos, context.fabric,
                   validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",
                   "compare with random")
-        meter.check_seconds += time.monotonic() - started
-        meter.check_pictures += len(roles) * settings.seeds * settings.steps * settings.batch_size
+        meter.check_seconds = spent_seconds(out / "alone.csv")
+        meter.check_pictures = len(roles) * settings.seeds * settings.steps * settings.batch_size
     write_json(out / "cost.json", {"device": str(context.fabric.device), "processes": context.fabric.world_size,
                                    **{key: round(value, 1) for key, value in vars(meter).items()}})
