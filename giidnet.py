@@ -462,15 +462,28 @@ def check_command(places: tuple[Path, ...], layout: str, root: Path | None, samp
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["methods", "masks", "perturbations", "detectors", "strategies", "presets"]))
-@click.argument("more_methods", nargs=-1, metavar="[METHOD]...")
+@click.argument("what", type=click.Choice(["methods", "masks", "perturbations", "detectors", "strategies", "space",
+                                       "presets"]))
+@click.argument("further", nargs=-1, metavar="[METHOD|section.key=value]...")
+@click.option("--config", "source", metavar="FILE|PRESET", help="Of the space: whose; default quick.")
 @click.option("--preview", type=click.Path(path_type=Path), metavar="FILE.png",
               help="Of methods: a picture of what each does to one hole.")
 @click.option("--photo", type=click.Path(path_type=Path), help="The preview's photograph; default one of scikit-image.")
 @click.option("--mask", default="blob", show_default=True, help="Kind of the preview's hole.")
-def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None, photo: Path | None, mask: str) -> None:
-    """List what can be named; METHODs beside the known ones are adapters or files of weights."""
-    if what != "methods" and (preview or more_methods):
+def list_command(what: str, further: tuple[str, ...], source: str | None, preview: Path | None, photo: Path | None,
+                 mask: str) -> None:
+    """List what can be named; METHODs beside the known ones are adapters or files of weights.
+
+    list space shows what a config's search chooses from, how many genotypes that makes, and what they cost.
+    """
+    if what == "space" and not preview:
+        config = load_config(source or "quick", further, registries())
+        from search.tables import show_space
+        show_space(config)
+        return
+    if source:
+        raise UserError(f"list {what}: --config belongs to list space")
+    if what != "methods" and (preview or further):
         raise UserError(f"list {what}: --preview and further names belong to list methods")
     if preview:
         if preview.suffix.lower() != ".png" or preview.is_dir():
@@ -480,13 +493,13 @@ def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None,
         make_folder(preview.parent)
         from forgeries.methods import list_methods
         from forgeries.preview import draw_preview, preview_case
-        write_atomic(preview, draw_preview(*preview_case(photo, mask), [*list_methods(), *more_methods]))
+        write_atomic(preview, draw_preview(*preview_case(photo, mask), [*list_methods(), *further]))
         click.echo(f"{preview.resolve()}")
         return
     if what == "methods":
         from forgeries.methods import find_method, list_methods
         from forgeries.tables import show_methods
-        show_methods(find_method(name) for name in (*list_methods(), *more_methods))
+        show_methods(find_method(name) for name in (*list_methods(), *further))
         return
     if what == "masks":
         from forgeries.masks import FILES, MASKS

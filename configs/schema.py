@@ -223,6 +223,8 @@ class Evolution(Section):
     """Regularised evolution (Real et al. 2019), and the evolution of `one-shot` (Guo et al. 2020)."""
 
     population: Annotated[int, Field(ge=2)] = 50
+    """All of these, `nsga2` and `tpe`: random candidates at the start; then a generation is as large, but `evolution`
+    and `tpe` propose a fifth of it at a time."""
     sample: Annotated[int, Field(ge=1)] = 10
     """Regularised: members of a tournament. One-shot: parents of a generation."""
     mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -320,8 +322,8 @@ class Search(Section):
 
     @model_validator(mode="after")
     def _measured(self) -> "Search":
-        if not self.latency and (self.limits.latency_ms or (self.objective.cost_weight
-                                                            and self.objective.cost == "latency")):
+        weighs = self.objective.cost_weight or self.strategy == "nsga2"
+        if not self.latency and (self.limits.latency_ms or (weighs and self.objective.cost == "latency")):
             raise ValueError("a limit or an objective on latency needs search.latency=true")
         return self
 

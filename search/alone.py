@@ -18,9 +18,10 @@ from configs.streams import stream, torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
 from search.network import AloneNetwork
-from search.samplers import Allowed, new_ones
+from search.samplers import random_samples
 from search.scoring import Batches, score_maps
-from search_space.genotype import Genotype, SpaceShape, random_genotype
+from search.strategy import SearchContext
+from search_space.genotype import Genotype
 
 JOB = ("role", "genotype", "seed", "steps", "batch_size", "learning_rate")
 ROWS = (*JOB, "auc", "f1")
@@ -98,12 +99,10 @@ def spent_seconds(path: Path) -> float:
     return sum(float(row["seconds"]) for row in read_rows(_times(path)))
 
 
-def random_rivals(space: SpaceShape, seed: int, count: int, allowed: Allowed = lambda genotype: True,
-                  besides: Collection[Genotype] = ()) -> list[Genotype]:
-    """At most `count` distinct allowed genotypes drawn uniformly, none of `besides`: what a search result is compared
-    with."""
-    generator = stream(seed, "rivals")
-    return new_ones(iter(lambda: random_genotype(space, generator), None), count, allowed, set(map(str, besides)))
+def random_rivals(context: SearchContext, count: int, besides: Collection[Genotype] = ()) -> list[Genotype]:
+    """At most `count` distinct genotypes within the limits, drawn uniformly, none of `besides`: what a search result is
+    compared with."""
+    return random_samples(context, stream(context.seed, "rivals"), count, set(map(str, besides)))
 
 
 def _times(path: Path) -> Path:

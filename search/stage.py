@@ -25,11 +25,11 @@ from forgeries.photos import PhotoSet
 from search import STRATEGIES
 from search.alone import random_rivals, spent_seconds, train_all
 from search.network import SearchNetwork, search_costs
-from search.samplers import new_ones
+from search.samplers import random_samples
 from search.scoring import Batches, Evaluate, ScoringData, Unit, race, score_unit
 from search.strategy import Scored, SearchContext, Strategy
 from search_space.cost import Cost
-from search_space.genotype import Genotype, SpaceShape, random_genotype, write_genotype
+from search_space.genotype import Genotype, SpaceShape, write_genotype
 
 HISTORY = ("epoch", "train_loss", "val_auc", "best_auc")
 CANDIDATES = ("index", "genotype", "score", "auc", "f1", "pictures", "exact", "params", "flops", "latency_ms")
@@ -133,9 +133,7 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     total, size = settings.epochs * settings.steps, settings.batch_size
     checkpointer = Checkpointer(out / "checkpoint.pt", config.checkpoint_seconds)
     meter, done, losses, history, ranking, weights = Meter(), 0, [], [], [], []
-    generator = stream(config.seed, "probes")
-    probes = new_ones(iter(lambda: random_genotype(context.space, generator), None),
-                      min(settings.probes, context.space.size), context.allowed)
+    probes = random_samples(context, stream(config.seed, "probes"), settings.probes)
     if state := checkpointer.load():
         network.load_state_dict(state["network"])
         strategy.load_state_dict(state["strategy"])
@@ -229,7 +227,8 @@ def _score_candidates(config: RunConfig, out: Path, context: SearchContext, stra
                 own = {str(genotype): values for genotype in proposals
                        if (values := strategy.own_scores(genotype)) is not None}
                 others = [str(genotype) for genotype in proposals if str(genotype) not in own]
-                values_of = own | (race(others, data, settings.racing, evaluate, value_of) if others else {})
+                racing = strategy.racing(settings.racing)
+                values_of = own | (race(others, data, racing, evaluate, value_of) if others else {})
                 for genotype in proposals:
                     values = values_of[str(genotype)]
                     auc, f1 = map(float, np.nanmean(values, 0))
@@ -266,7 +265,7 @@ def _check(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     """Trains the result and random genotypes alone, alike; `alone.csv`, and what all has cost, `cost.json`."""
     settings = config.search.check
     if settings.random:
-        rivals = random_rivals(context.space, config.seed, settings.random, context.allowed, [genotype])
+        rivals = random_rivals(context, settings.random, [genotype])
         roles = [("chosen", genotype), *(("random", rival) for rival in rivals)]
         train_all(config, settings, roles, settings.seeds, photos, context.fabric,
                   validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from configs.schema import Limits, Search
+from configs.schema import Racing, Search
 from search.network import SearchNetwork
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape
@@ -53,13 +53,9 @@ class SearchContext:
 
     def allowed(self, genotype: Genotype) -> bool:
         """Whether its costs are within `search.limits`."""
-        return within(self.costs.of(genotype), self.settings.limits)
-
-
-def within(cost: Cost, limits: Limits) -> bool:
-    """Whether no cost exceeds its limit."""
-    return all(limit is None or value <= limit for value, limit in (
-        (cost.params, limits.params), (cost.flops, limits.flops), (cost.latency_ms, limits.latency_ms)))
+        cost, limits = self.costs.of(genotype), self.settings.limits
+        return all(limit is None or value <= limit for value, limit in (
+            (cost.params, limits.params), (cost.flops, limits.flops), (cost.latency_ms, limits.latency_ms)))
 
 
 class Strategy(ABC):
@@ -93,6 +89,10 @@ class Strategy(ABC):
 
         Depends on `history` and the trained state alone, so that a resumed search need not know more.
         """
+
+    def racing(self, racing: Racing) -> Racing:
+        """How proposals are raced: as `search.racing` says, unless what is proposed next needs more exact scores."""
+        return racing
 
     def own_scores(self, genotype: Genotype) -> np.ndarray | None:
         """What `evaluate` gave when the genotype had weights of its own, P×2; None where the network's present
