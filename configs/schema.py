@@ -290,7 +290,7 @@ class Search(Section):
     architecture_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """For the architecture weights of differentiable strategies."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of a step's gradient; null does not clip."""
+    """Largest norm of a step's gradient of the weights; null does not clip."""
     paths: Literal["uniform", "fair"] = "uniform"
     """How one-shot training draws paths; fair: each step trains every option of a slot once (Chu et al. 2021,
     FairNAS)."""
@@ -319,6 +319,13 @@ class Search(Section):
     differentiable: Differentiable = Differentiable()
     check: Check = Check()
     rank_study: RankStudy = RankStudy()
+
+    @model_validator(mode="after")
+    def _searched(self) -> "Search":
+        warmup = self.differentiable.warmup_epochs
+        if warmup and warmup >= self.epochs:
+            raise ValueError(f"differentiable.warmup_epochs must be less than epochs, {self.epochs}, not {warmup}")
+        return self
 
     @model_validator(mode="after")
     def _measured(self) -> "Search":

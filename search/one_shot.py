@@ -44,7 +44,7 @@ class OneShot(Strategy):
             context.fabric.backward(loss)
             losses.append(loss.item())
         context.network.set_path(paths[-1])
-        losses.append(descend(context, self.optimizer, loss_of(context, train), context.network.parameters()))
+        losses.append(descend(context, self.optimizer, loss_of(context, train), clip=True))
         return sum(losses) / len(losses)
 
     def propose(self, history: Sequence[Scored]) -> list[Genotype]:

@@ -36,7 +36,7 @@ class RandomSearch(Strategy):
             self.optimizer = self._make_optimizer()
         network.set_path(genotype)
         self.optimizer.zero_grad()
-        loss = descend(self.context, self.optimizer, loss_of(self.context, train), network.parameters())
+        loss = descend(self.context, self.optimizer, loss_of(self.context, train), clip=True)
         if number + 1 == self.steps or self._turn(number + 1) != index:
             self.scores[str(genotype)] = self.context.evaluate(genotype).tolist()
         return loss

@@ -51,8 +51,8 @@ class Meter:
 
 def make_strategy(name: str) -> Strategy:
     """A strategy by its name in `STRATEGIES`."""
-    module, cls = STRATEGIES[name][0].split(":")
-    return getattr(importlib.import_module(module), cls)()
+    module, cls, *arguments = STRATEGIES[name][0].split(":")
+    return getattr(importlib.import_module(module), cls)(*arguments)
 
 
 def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype:

@@ -1,14 +1,13 @@
 """The interface of a search strategy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from configs.schema import Racing, Search
@@ -117,19 +116,21 @@ class Strategy(ABC):
         """Inverse of `state_dict`."""
 
 
-def loss_of(context: SearchContext, batch: Batch, network: nn.Module | None = None) -> Tensor:
+def loss_of(context: SearchContext, batch: Batch, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Binary cross-entropy of the network's present path or mixture."""
     images, masks = batch
     with context.fabric.autocast():
         return binary_cross_entropy_with_logits((network or context.network)(images), masks)
 
 
-def descend(context: SearchContext, optimizer: Any, loss: Tensor, clip: Iterable[nn.Parameter] = ()) -> float:
-    """One step of `optimizer` down `loss`; the gradient over the parameters in `clip` is cut to
-    `search.clip_norm`. Returns the loss."""
-    context.fabric.backward(loss)
-    limit = context.settings.clip_norm
-    if limit is not None and (parameters := [parameter for parameter in clip if parameter.grad is not None]):
-        torch.nn.utils.clip_grad_norm_(parameters, limit)
+def descend(context: SearchContext, optimizer: Any, loss: Tensor, clip: bool = False) -> float:
+    """One step of `optimizer` down `loss`; with `clip`, the gradient of its parameters is cut to `search.clip_norm`.
+    Returns the loss."""
+    # Not those of others: a step of the architecture would else compute the gradients of all weights for nothing.
+    context.fabric.backward(loss, inputs=[parameter for group in optimizer.param_groups
+                                          for parameter in group["params"]])
+    if clip and context.settings.clip_norm is not None:
+        context.fabric.clip_gradients(context.network, optimizer, max_norm=context.settings.clip_norm,
+                                      error_if_nonfinite=False)
     optimizer.step()
     return loss.item()
