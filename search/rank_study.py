@@ -1,6 +1,7 @@
 """The rank study: do inherited scores rank architectures as training each alone does?"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from forgeries.photos import PhotoSet
 from results.ranking import Study, study_ranks
 from search.alone import train_all
 from search.network import SearchNetwork, search_costs
-from search.samplers import new_ones
+from search.samplers import random_samples
 from search.scoring import Unit, score_unit
 from search.stage import make_strategy, scored_methods, scoring_data, validation_batches
-from search.strategy import within
-from search_space.genotype import Genotype, SpaceShape, random_genotype
+from search.strategy import SearchContext
+from search_space.genotype import Genotype, SpaceShape
 
 LEAST = 4
 """Architectures below which nothing can be said about a ranking."""
@@ -42,7 +43,7 @@ def check_study(config: RunConfig) -> None:
 def run_rank_study(config: RunConfig, folder: Path, photos: PhotoSet) -> Study:
     """Studies, or goes on to study, the trained supernet of the run folder `folder`.
 
-    `search.rank_study.architectures` are drawn uniformly within `search.limits`, scored with inherited weights as the
+    `search.rank_study.architectures` are drawn as random candidates are, scored with inherited weights as the
     search scores its candidates, and trained alone over `search.rank_study.seeds` seeds; both scores are means of the
     objective's metric over pictures, but those of training alone are over other forgeries. Writes
     `search/rank_study_alone.csv` row by row, then `rank_study.csv` and `rank_study.json`.
@@ -53,14 +54,24 @@ def run_rank_study(config: RunConfig, folder: Path, photos: PhotoSet) -> Study:
     """
     out, settings = folder / "search", config.search.rank_study
     check_study(config)
-    fabric = make_fabric(config)
-    genotypes, metric = _draw(config), config.search.objective.metric
-    column = int(metric == "f1")
-    data = scoring_data(config, photos, fabric.device)
-    unit = Unit(tuple(map(str, genotypes)), 0, len(data.validation), len(data.recalibration))
-    found = score_unit(_supernet(config, out / "supernet.safetensors", fabric.device), unit, data,
-                       config.search.prefix_megabytes * 2**20)
-    inherited = np.nanmean(found[..., column], 1)
+    fabric, metric = make_fabric(config), config.search.objective.metric
+    network = _supernet(config, out / "supernet.safetensors", fabric.device)
+    data, memory = scoring_data(config, photos, fabric.device), config.search.prefix_megabytes * 2**20
+
+    def evaluate(genotypes: Sequence[Genotype]) -> np.ndarray:
+        unit = Unit(tuple(map(str, genotypes)), 0, len(data.validation), len(data.recalibration))
+        return score_unit(network, unit, data, memory)
+
+    costs = search_costs(network.space, config.space.width, config.search.streams, config.forgeries.image_size,
+                         config.search.latency)
+    context = SearchContext(fabric, network, network.space, config.search, config.seed, costs,
+                            lambda genotype: evaluate([genotype])[0])
+    # A larger study's first architectures are a smaller one's.
+    genotypes = random_samples(context, stream(config.seed, "rank-study"), settings.architectures)
+    if len(genotypes) < LEAST:
+        raise UserError(f"rank-study: {len(genotypes)} architectures of the space keep search.limits; it needs at "
+                        f"least {LEAST}")
+    inherited = np.nanmean(evaluate(genotypes)[..., int(metric == "f1")], 1)
     rows = train_all(config, settings, [("study", genotype) for genotype in genotypes], settings.seeds, photos, fabric,
                      validation_batches(config, photos, fabric.device, "alone-score"), out / "rank_study_alone.csv",
                      "train alone")
@@ -76,20 +87,6 @@ def run_rank_study(config: RunConfig, folder: Path, photos: PhotoSet) -> Study:
         "strategy": config.search.strategy, "seed": config.seed, "settings": settings.model_dump(),
         "pictures_trained": len(rows) * settings.steps * settings.batch_size})
     return study
-
-
-def _draw(config: RunConfig) -> list[Genotype]:
-    """A larger study's first architectures are a smaller one's."""
-    space, search = SpaceShape.of(config.space), config.search
-    costs = search_costs(space, config.space.width, search.streams, config.forgeries.image_size, search.latency)
-    generator = stream(config.seed, "rank-study")
-    found = new_ones(iter(lambda: random_genotype(space, generator), None),
-                     min(search.rank_study.architectures, space.size),
-                     lambda genotype: within(costs.of(genotype), search.limits))
-    if len(found) < LEAST:
-        raise UserError(f"rank study: {len(found)} architectures of the space keep search.limits; it needs at least "
-                        f"{LEAST}")
-    return found
 
 
 def _supernet(config: RunConfig, path: Path, device: torch.device) -> SearchNetwork:

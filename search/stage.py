@@ -265,7 +265,7 @@ def _check(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     """Trains the result and random genotypes alone, alike; `alone.csv`, and what all has cost, `cost.json`."""
     settings = config.search.check
     if settings.random:
-        rivals = random_rivals(context.space, config.seed, settings.random, context.allowed, [genotype])
+        rivals = random_rivals(context, settings.random, [genotype])
         roles = [("chosen", genotype), *(("random", rival) for rival in rivals)]
         train_all(config, settings, roles, settings.seeds, photos, context.fabric,
                   validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",

@@ -180,8 +180,9 @@ def test_a_search_that_finds_something_beats_random():
 
 def test_rankings_after_epochs_are_compared_with_the_last_and_the_one_before():
     scores = {1: (1, 2, 3), 2: (3, 2, 1), 10: (3, 1, 2)}
-    found = ranking_over_epochs([{"epoch": str(epoch), "genotype": name, "auc": str(value)}
-                                 for epoch, values in scores.items() for name, value in zip("abc", values, strict=True)])
+    table = [{"epoch": str(epoch), "genotype": name, "auc": str(value)} for epoch, values in scores.items()
+             for name, value in zip("abc", values, strict=True)]
+    found = ranking_over_epochs(table)
     assert [one.epoch for one in found] == [1, 2, 10]
     assert [one.to_last for one in found] == pytest.approx([-1 / 3, 1 / 3, 1])
     assert math.isnan(found[0].to_previous)
