@@ -31,7 +31,8 @@ TINY = {"device": "cpu", "seed": 3, "forgeries": {"methods": ["TE"], "image_size
                   "width": 0.0625}}
 STUDY = {"architectures": 5, "seeds": 2, "steps": 3, "batch_size": 2, "bootstrap": 100}
 SEARCH = {"epochs": 1, "steps": 2, "batch_size": 2, "candidates": 16, "validation_images": 4,
-          "recalibration_batches": 1, "racing": {"keep": 0}, "check": {"steps": 2, "batch_size": 2}, "probes": 2}
+          "recalibration_batches": 1, "racing": {"keep": 0}, "probes": 2,
+          "check": {"random": 2, "steps": 2, "batch_size": 2}}
 FILES = ["rank_study.csv", "rank_study.json", "rank_study_alone.csv"]
 
 
