@@ -34,6 +34,7 @@ from configs.streams import stream
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.photos import find_photos
 from results.metrics import f1_iou
+from search import scoring
 from search.network import SearchNetwork
 from search.scoring import Batches, ScoringData, Unit, race, rounds_of, score_unit
 from search_space.cells import STEM_CHANNELS, build_cells, scaled
@@ -44,12 +45,12 @@ from search_space.supernet import Supernet
 
 SPACE = PAPER_SPACE
 STEP_WIDTH, STEP_SIDE, STEP_BATCH = 0.25, 128, 8
-WIDTH, SIDE, BATCH, PICTURES, TRAINING = 0.0625, 64, 8, 96, 150
+WIDTH, SIDE, BATCH, PICTURES, TRAINING = 0.0625, 64, 8, 96, 400
 RECALIBRATION = 4
 MEMORY = 2**30
 BEST = 10
 POPULATION, PARENTS, GENERATIONS, MUTATION = 50, 10, 6, 0.1
-RACING = Racing()
+RACING = Racing(keep=20, factor=2, rounds=3)
 
 Score = Callable[[Sequence[str]], dict[str, np.ndarray]]
 """AUC and F1, P×2, of each genotype."""
@@ -155,7 +156,7 @@ def compare_steps(other: Any, repeat: int, target: str) -> None:
     generator, times = stream(0, "path"), ([], [])
     gap = gradient_gap(ours, other, x)
     ours.train(), other.train()
-    optimizers = [torch.optim.Adam(module.parameters(), 1e-3) for module in (ours, other)]
+    optimizers = [torch.optim.Adam(ours.parameters(), 1e-3, fused=True), torch.optim.Adam(other.parameters(), 1e-3)]
     for _ in range(repeat + 3):
         genotype = random_genotype(SPACE, generator)
         for index, module in enumerate((ours, other)):
@@ -282,9 +283,12 @@ def compare_candidates(count: int, recalibrated: bool) -> None:
           f"{rounds_of(len(texts), len(data.validation), RACING)}")
     plain_seconds, plain = timed(lambda texts: in_full(network, data, texts), texts)
     report("a full forward of each", plain_seconds, plain_seconds)
-    for name, racing, shared in (("AUC by two sorts", Racing(keep=0), False), ("and shared beginnings",
-                                 Racing(keep=0), True), ("and racing, nothing shared", RACING, False),
-                                 ("all", RACING, True)):
+    ways: tuple[tuple[str, Racing, bool, int], ...] = (
+        ("AUC by two sorts", Racing(keep=0), False, 1),
+        ("  and joined batches", Racing(keep=0), False, scoring.TOGETHER),
+        ("  and shared beginnings", Racing(keep=0), True, 1), ("  and racing", RACING, False, 1),
+        ("all", RACING, True, scoring.TOGETHER))
+    for name, racing, shared, scoring.TOGETHER in ways:
         seconds, found = timed(scorer(network, data, racing, shared), texts)
         same = best_of(found, BEST) == best_of(plain, BEST)
         report(name, seconds, plain_seconds, f"same {BEST} best: {'yes' if same else 'NO'}, largest difference "
@@ -317,7 +321,7 @@ def compare_evolution(count: int) -> None:
     plain: dict[str, np.ndarray] = {}
     totals = dict.fromkeys(("a full forward of each", "shared beginnings", "all"), 0.0)
     same, gap = [], 0.0
-    racing = Racing(keep=PARENTS)
+    racing = RACING.model_copy(update={"keep": PARENTS})
     ours = (("shared beginnings", scorer(network, data, Racing(keep=0), True)),
             ("all", scorer(network, data, racing, True)))
     population = [str(random_genotype(SPACE, generator)) for _ in range(POPULATION)]
@@ -349,7 +353,7 @@ def main() -> None:
         "step": lambda given: compare_steps(Published(STEP_WIDTH), given.repeat, "2.5x"),
         "nni-step": lambda given: compare_steps(Nni(STEP_WIDTH), given.repeat, "1x"),
         "candidates": lambda given: compare_candidates(given.candidates, False),
-        "recalibrated": lambda given: compare_candidates(given.candidates // 4, True),
+        "recalibrated": lambda given: compare_candidates(given.candidates // 5, True),
         "evolution": lambda given: compare_evolution(given.candidates)}
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(works)}; default all")
     parser.add_argument("--repeat", type=int, default=20)

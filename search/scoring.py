@@ -18,6 +18,9 @@ from search_space.genotype import Genotype
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
+TOGETHER = 2**17
+"""Pixels that are scored together: fewer cost more calls, more leave the processor's cache."""
+
 
 @dataclass(frozen=True)
 class ScoringData:
@@ -66,10 +69,28 @@ def score_unit(network: SearchNetwork, unit: Unit, data: ScoringData, memory: in
     with _borrowed(network):
         walk.recalibrate(data.recalibration[:unit.recalibration])
         network.eval()
-        for images, masks in data.validation[unit.start:unit.stop]:
+        for images, masks in _joined(data.validation[unit.start:unit.stop]):
             for index, logits in walk.run(images):
                 rows[index].append(score_maps(logits, masks, unit.genotypes[index]))
     return np.stack([np.concatenate(row) for row in rows])
+
+
+def _joined(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same pictures in the same order, small batches joined: in evaluation a picture's map depends on no other."""
+    waiting: list[tuple[Tensor, Tensor]] = []
+    for batch in batches:
+        pixels = sum(masks.numel() for _, masks in (*waiting, batch))
+        if waiting and (pixels > TOGETHER or waiting[0][0].shape[1:] != batch[0].shape[1:]):
+            yield _cat(waiting)
+            waiting = []
+        waiting.append(batch)
+    if waiting:
+        yield _cat(waiting)
+
+
+def _cat(batches: Batches) -> tuple[Tensor, Tensor]:
+    images, masks = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(masks)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.schema import Racing
 from configs.streams import stream
 from results.metrics import f1_iou
+from search import scoring
 from search.network import SearchNetwork
 from search.scoring import PrefixWalk, ScoringData, Unit, race, rounds_of, score_maps, score_unit, split_units
 from search_space.cells import build_extraction
@@ -122,7 +123,8 @@ def test_scores_are_those_of_scikit_learn_on_the_stand_alone_network(recalibrati
 @pytest.mark.parametrize("shape", [SHAPE, CHOICES], ids=["slots", "all choices"])
 @pytest.mark.parametrize("memory", [MEMORY, 40_000, 1], ids=["all kept", "some kept", "nothing kept"])
 @pytest.mark.parametrize("recalibration", [0, 2])
-def test_shared_beginnings_change_no_score(shape, memory, recalibration):
+def test_shared_beginnings_change_no_score(monkeypatch, shape, memory, recalibration):
+    monkeypatch.setattr(scoring, "TOGETHER", 1)
     network = make_network(shape)
     data = ScoringData(batches(2, 1, 2, 1, side=30), batches(1, 2, 3, 1, side=30))
     unit = Unit((*genotypes(shape, 10), genotypes(shape, 1)[0]), 1, 3, recalibration)
@@ -164,6 +166,27 @@ def test_no_more_is_kept_than_the_limit_and_no_more_computed_than_needed():
         for index, logits in found.items():
             torch.testing.assert_close(logits, expected[index], rtol=0, atol=0)
     assert computed == len(texts) * stages
+
+
+@pytest.mark.parametrize("limit", [1, 32 * 32 * 5, 2**20])
+def test_joining_batches_keeps_pictures_order_and_the_limit(monkeypatch, limit):
+    monkeypatch.setattr(scoring, "TOGETHER", limit)
+    single = [*batches(2, 2, 3, 1, 4), *batches(3, 2, side=24)]
+    joined = list(scoring._joined(single))
+    assert [len(images) for images, _ in joined] == {1: [2, 3, 1, 4, 2], 5120: [5, 5, 2], 2**20: [10, 2]}[limit]
+    for part in range(2):
+        found = [picture for batch in joined for picture in batch[part]]
+        expected = [picture for batch in single for picture in batch[part]]
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_joined_batches_change_no_more_than_rounding_does():
+    network, unit = make_network(), Unit(genotypes(SHAPE, 6), 0, 3, 1)
+    data = ScoringData(batches(2, 1, 3, 2), batches(1, 2))
+    gap = score_unit(network, unit, data, MEMORY) - in_full(network, unit, data)
+    # Rounding may swap two pixels of nearly the same score: one of about 220,000 pairs.
+    assert np.abs(gap[..., 0]).max() < 2e-5
+    assert np.median(np.abs(gap[..., 0])) < 1e-6
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -282,13 +305,14 @@ def test_ties_break_by_the_text_and_what_is_undefined_ranks_last():
         assert sorted(text for text, values in found.items() if len(values) == 6) == texts[3:6]
 
 
-def test_a_race_of_real_scores_ends_in_those_without_racing():
+def test_a_race_of_real_scores_ends_in_those_without_racing(monkeypatch):
     network, texts = make_network(), genotypes(SHAPE, 30)
     data = ScoringData(batches(2, 2, 2, 2, 1), batches(1, 2, 2))
 
     def evaluate(units):
         return [score_unit(network, unit, data, MEMORY) for unit in units]
 
+    monkeypatch.setattr(scoring, "TOGETHER", 1)
     raced = race(texts, data, Racing(keep=4, factor=4, rounds=2), evaluate, mean_auc)
     everything = race(texts, data, Racing(keep=0), evaluate, mean_auc)
     last = [text for text, values in raced.items() if len(values) == data.pictures]
