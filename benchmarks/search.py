@@ -288,7 +288,8 @@ def compare_candidates(count: int, recalibrated: bool) -> None:
         ("  and joined batches", Racing(keep=0), False, scoring.TOGETHER),
         ("  and shared beginnings", Racing(keep=0), True, 1), ("  and racing", RACING, False, 1),
         ("all", RACING, True, scoring.TOGETHER))
-    for name, racing, shared, scoring.TOGETHER in ways:
+    for name, racing, shared, together in ways:
+        scoring.TOGETHER = together
         seconds, found = timed(scorer(network, data, racing, shared), texts)
         same = best_of(found, BEST) == best_of(plain, BEST)
         report(name, seconds, plain_seconds, f"same {BEST} best: {'yes' if same else 'NO'}, largest difference "
