@@ -56,7 +56,15 @@ def auc(scores: np.ndarray, mask: np.ndarray) -> float:
     Raises:
         ValueError: a score is NaN or infinite, the shapes differ, or the mask is not bool.
     """
-    return _auc(_count(scores, mask))
+    _check(scores, mask)
+    # Two sorts of values and a look-up take half the time of ranking all, which needs their order.
+    positive, negative = np.sort(scores[mask]), np.sort(scores[~mask])
+    if not positive.size or not negative.size:
+        return float("nan")
+    few, many = sorted((positive, negative), key=np.size)
+    doubled = int(np.searchsorted(many, few, "left").sum() + np.searchsorted(many, few, "right").sum())
+    pairs = 2 * positive.size * negative.size
+    return (doubled if few is positive else pairs - doubled) / pairs
 
 
 def average_precision(scores: np.ndarray, mask: np.ndarray) -> float:

@@ -29,7 +29,7 @@ class OneShot(Strategy):
     def set_up(self, context: SearchContext) -> None:
         self.context = context
         self.optimizer: Any = context.fabric.setup_optimizers(
-            torch.optim.Adam(context.network.parameters(), context.settings.learning_rate))
+            torch.optim.Adam(context.network.parameters(), context.settings.learning_rate, fused=True))
 
     def step(self, number: int, train: Batch, validation: Batch | None) -> float:
         context = self.context

@@ -28,7 +28,7 @@ def check_against_scikit_learn(scores, mask):
     if mask.all() or not mask.any():
         assert all(math.isnan(value) for key, value in found.items() if key != "mask_fraction")
         return
-    assert found["auc"] == pytest.approx(roc_auc_score(truth, flat), abs=1e-12)
+    assert found["auc"] == auc(scores, mask) == pytest.approx(roc_auc_score(truth, flat), abs=1e-12)
     assert found["ap"] == pytest.approx(average_precision_score(truth, flat), abs=1e-12)
     assert found["f1"] == pytest.approx(f1_score(truth, flat >= 0.5), abs=1e-12)
     assert found["iou"] == pytest.approx(jaccard_score(truth, flat >= 0.5), abs=1e-12)
@@ -50,6 +50,24 @@ def test_random_maps_of_any_float_type_and_any_number_of_ties(dtype, levels):
     generator = stream(0, "test", levels)
     scores = (generator.integers(levels, size=(24, 31)) / levels).astype(dtype)
     check_against_scikit_learn(scores, generator.random((24, 31)) < 0.2)
+
+
+TINY = float(np.nextafter(np.float32(0), np.float32(1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("levels", [[0.0, -0.0], [-TINY, -0.0, 0.0, TINY], [-1.0, -0.5, -0.0, 0.0, 0.5, 1.0],
+                                    [1.0, 1 + 2**-10, 1 + 2**-23, 1 + 2**-52], [-6e4, 6e4, -6e-8, 6e-8]])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.95])
+def test_auc_alone_is_that_of_all_metrics_for_signed_zeros_and_neighbouring_numbers(dtype, levels, share):
+    generator = stream(0, "test", len(levels))
+    scores = generator.choice(np.array(levels, dtype), (21, 17))
+    mask = generator.random((21, 17)) < share
+    mask[0, :2] = True, False
+    found = auc(scores, mask)
+    assert found == score_map(scores, mask)["auc"]
+    wins = np.sign(scores[mask][:, None].astype(float) - scores[~mask][None].astype(float))
+    assert found == pytest.approx((1 + wins.mean()) / 2, abs=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 1.0])
@@ -79,7 +97,7 @@ def test_auc_does_not_change_under_increasing_maps_and_mirrors_under_inversion(c
 def test_large_maps_do_not_overflow():
     mask = np.zeros((2048, 2048), bool)
     mask[:1024] = True
-    assert auc(mask.astype(np.float32), mask) == 1
+    assert auc(mask.astype(np.float32), mask) == score_map(mask.astype(np.float32), mask)["auc"] == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

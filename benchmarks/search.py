@@ -1,0 +1,375 @@
+"""Speed of the search against plain formulations: training steps, and scores of candidates; equal results, one run.
+
+    python benchmarks/search.py [WORK…] [--repeat N] [--candidates N]
+
+Works: `step` (a single-path training step of the extraction block against all operations of each slot computed and
+weighted by 0 or 1, as published), `nni-step` (the same against NNI's RandomOneShot), `candidates` and `recalibrated`
+(scores of random candidates against a full forward of each on all pictures; the second with batch-norm statistics of
+each candidate's own), `evolution` (scores of what an evolution proposes, generation by generation, likewise).
+Photographs: those inside scikit-image. Seconds are those of the processor with one thread, so that other work on the
+machine counts less; the steps take turns, of which the median counts.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from configs.schema import Photos, Racing
+from configs.streams import stream
+from forgeries.dataset import ForgeryDataset, Recipe, make_loader
+from forgeries.photos import find_photos
+from results.metrics import f1_iou
+from search import scoring
+from search.network import SearchNetwork
+from search.scoring import Batches, ScoringData, Unit, race, rounds_of, score_unit
+from search_space.cells import STEM_CHANNELS, build_cells, scaled
+from search_space.genotype import PAPER_SPACE, Genotype, random_genotype
+from search_space.operations import build_operation
+from search_space.space import ExtractionSpace
+from search_space.supernet import Supernet
+
+SPACE = PAPER_SPACE
+STEP_WIDTH, STEP_SIDE, STEP_BATCH = 0.25, 128, 8
+WIDTH, SIDE, BATCH, PICTURES, TRAINING = 0.0625, 64, 8, 96, 400
+RECALIBRATION = 4
+MEMORY = 2**30
+BEST = 10
+POPULATION, PARENTS, GENERATIONS, MUTATION = 50, 10, 6, 0.1
+RACING = Racing(keep=20, factor=2, rounds=3)
+
+Score = Callable[[Sequence[str]], dict[str, np.ndarray]]
+"""AUC and F1, P×2, of each genotype."""
+
+
+class WeightedSlot(nn.Module):
+    """All operations computed, and weighted by 0 or 1."""
+
+    def __init__(self, channels: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        self.candidates = nn.ModuleDict({name: build_operation(name, channels, stride, dilation)
+                                         for name in SPACE.operations})
+        self.weights = [0.0] * len(SPACE.operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the operations."""
+        return sum(weight * operation(x)
+                   for weight, operation in zip(self.weights, self.candidates.values(), strict=True))
+
+
+class Published(nn.Module):
+    """The extraction block with a `WeightedSlot` each."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        self.cells = build_cells(SPACE, width, lambda label, *shape: WeightedSlot(*shape))
+
+    def set_path(self, genotype: Genotype) -> None:
+        """From now on evaluates `genotype`."""
+        slots = [slot for cell in self.cells for slot in cell.slots]
+        for slot, name in zip(slots, genotype.sample().values(), strict=True):
+            slot.weights = [float(name == other) for other in SPACE.operations]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the supernet."""
+        return self.cells(x)
+
+
+class Nni(nn.Module):
+    """The declared space as NNI's RandomOneShot changes it."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from nni.nas.oneshot.pytorch.supermodule.sampling import PathSamplingLayer
+            from nni.nas.strategy import RandomOneShot
+        self.cells = RandomOneShot().mutate_model(ExtractionSpace(SPACE, width)).cells
+        self.layer = PathSamplingLayer
+
+    def set_path(self, genotype: Genotype) -> None:
+        """Draws as NNI does, then takes `genotype` instead, so that paths are equal."""
+        drawn: dict[str, str] = {}
+        layers: Any = [layer for layer in self.cells.modules() if isinstance(layer, self.layer)]
+        for layer in layers:
+            drawn |= layer.resample(drawn)
+        sample = genotype.sample()
+        for layer in layers:
+            layer.resample(sample)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the supernet."""
+        return self.cells(x)
+
+
+def like(ours: Supernet, other: nn.Module) -> None:
+    """Gives another form of the block the supernet's weights."""
+    ours_state, names = ours.state_dict(), list(other.state_dict())
+    plain = {key.replace(".candidates.", "."): value for key, value in ours_state.items()}
+    other.load_state_dict({name: plain[name.replace(".candidates.", ".")] for name in names})
+
+
+def gradient_gap(ours: Supernet, other: nn.Module, x: Tensor) -> float:
+    """The difference of their gradients by one path, in shares of the gradient's norm; in float64, because rounding
+    grows through 30 norms in a row."""
+    found = []
+    for module in (ours, other):
+        copy: Any = deepcopy(module).double().train()
+        copy.set_path(random_genotype(SPACE, stream(0, "first")))
+        (copy(x.double()) ** 2).mean().backward()
+        found.append({name.replace(".candidates.", "."): parameter.grad for name, parameter in copy.named_parameters()})
+    pairs = [(grad, found[1][name]) for name, grad in found[0].items() if grad is not None]
+    return float(sum((a - b).square().sum() for a, b in pairs) / sum(a.square().sum() for a, _ in pairs)) ** 0.5
+
+
+def one_step(module: Any, optimizer: Any, genotype: Genotype, x: Tensor) -> float:
+    """Seconds of forward, backward and update."""
+    started = time.process_time()
+    module.set_path(genotype)
+    optimizer.zero_grad()
+    (module(x) ** 2).mean().backward()
+    optimizer.step()
+    return time.process_time() - started
+
+
+def compare_steps(other: Any, repeat: int, target: str) -> None:
+    """Prints a line on `other` and the supernet, in turns, by the same paths."""
+    torch.manual_seed(0)
+    ours = Supernet(SPACE, STEP_WIDTH)
+    like(ours, other)
+    x = torch.randn(STEP_BATCH, scaled(STEM_CHANNELS, STEP_WIDTH), STEP_SIDE // 2, STEP_SIDE // 2)
+    x = x.contiguous(memory_format=torch.channels_last)
+    generator, times = stream(0, "path"), ([], [])
+    gap = gradient_gap(ours, other, x)
+    ours.train(), other.train()
+    optimizers = [torch.optim.Adam(ours.parameters(), 1e-3, fused=True), torch.optim.Adam(other.parameters(), 1e-3)]
+    for _ in range(repeat + 3):
+        genotype = random_genotype(SPACE, generator)
+        for index, module in enumerate((ours, other)):
+            times[index].append(one_step(module, optimizers[index], genotype, x))
+    fast, slow = (statistics.median(found[3:]) for found in times)
+    print(f"  plain {slow:.3f} s, ours {fast:.3f} s: {slow / fast:.2f}x (target {target}), relative difference of the "
+          f"gradients {gap:.0e}", flush=True)
+
+
+def pictures() -> tuple[Batches, ScoringData]:
+    """Training batches, and the data that candidates are scored by."""
+    photos = find_photos(Photos(), SIDE)
+    recipe = Recipe(("TE", "NS"), ("rectangle", "stroke", "blob"), (0.04, 0.25), SIDE)
+
+    def batches(part: Any, name: str, count: int) -> Batches:
+        return list(make_loader(ForgeryDataset(part, recipe, 0, name, count), BATCH, 0))
+
+    return batches(photos.train, "train", 20 * BATCH), ScoringData(
+        batches(photos.val, "score", PICTURES), batches(photos.train, "recalibrate", RECALIBRATION * BATCH))
+
+
+def trained(train: Batches) -> SearchNetwork:
+    """A supernet after some single-path steps."""
+    torch.manual_seed(0)
+    network = SearchNetwork(SPACE, WIDTH, ["plain"]).train()
+    optimizer, generator = torch.optim.Adam(network.parameters(), 3e-3), stream(0, "train")
+    for step in range(TRAINING):
+        images, masks = train[step % len(train)]
+        network.set_path(random_genotype(SPACE, generator))
+        optimizer.zero_grad()
+        binary_cross_entropy_with_logits(network(images), masks).backward()
+        optimizer.step()
+    return network
+
+
+def plain_auc(scores: np.ndarray, mask: np.ndarray) -> float:
+    """Area under the ROC curve by ranking all pixels."""
+    order = np.argsort(scores, axis=None)[::-1]
+    ranked, positive = scores.ravel()[order], mask.ravel()[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
+    true = np.append(0, np.cumsum(positive)[last])
+    false = np.append(0, last + 1) - true
+    return float(np.sum(np.diff(false) * (true[1:] + true[:-1])) / (2 * true[-1] * false[-1]))
+
+
+def in_full(network: SearchNetwork, data: ScoringData, texts: Sequence[str], metric: Callable[..., float] = plain_auc,
+            ) -> dict[str, np.ndarray]:
+    """A full forward of each genotype on all pictures."""
+    state, found = {key: value.clone() for key, value in network.state_dict().items()}, {}
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for text in texts:
+            network.load_state_dict(state)
+            network.set_path(Genotype.parse(text, SPACE))
+            if data.recalibration:
+                for norm in norms:
+                    norm.reset_running_stats()
+                    norm.momentum = None
+                network.train()
+                for images, _ in data.recalibration:
+                    network(images)
+            network.eval()
+            rows = []
+            for images, masks in data.validation:
+                maps = network(images).numpy()
+                rows += [(metric(scores[0], mask[0] > 0.5), f1_iou(scores[0], mask[0] > 0.5, 0.0)[0])
+                         for scores, mask in zip(maps, masks.numpy(), strict=True)]
+            found[text] = np.array(rows)
+    network.load_state_dict(state)
+    return found
+
+
+def objective(text: str, values: np.ndarray) -> float:
+    """Mean AUC."""
+    return float(np.nanmean(values[:, 0]))
+
+
+def scorer(network: SearchNetwork, data: ScoringData, racing: Racing, shared: bool) -> Score:
+    """Scores by races, with beginnings in common computed once or not."""
+    def evaluate(units: Sequence[Unit]) -> list[np.ndarray]:
+        if shared:
+            return [score_unit(network, unit, data, MEMORY) for unit in units]
+        return [np.concatenate([score_unit(network, Unit((text,), unit.start, unit.stop, unit.recalibration), data, 0)
+                                for text in unit.genotypes]) for unit in units]
+
+    return lambda texts: race(texts, data, racing, evaluate, objective)
+
+
+def best_of(found: dict[str, np.ndarray], count: int) -> list[str]:
+    """The best of those that were scored on all pictures."""
+    most = max(map(len, found.values()))
+    exact = [text for text, values in found.items() if len(values) == most]
+    return sorted(exact, key=lambda text: (-objective(text, found[text]), text))[:count]
+
+
+def difference(found: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> float:
+    """Largest difference of a score, picture by picture."""
+    return max(float(np.nanmax(np.abs(values - plain[text][:len(values)])[:, 0])) for text, values in found.items()
+               if len(values) == len(plain[text]))
+
+
+def timed(score: Score, texts: Sequence[str]) -> tuple[float, dict[str, np.ndarray]]:
+    """Seconds, and what was found."""
+    started = time.process_time()
+    found = score(texts)
+    return time.process_time() - started, found
+
+
+def report(name: str, seconds: float, plain_seconds: float, rest: str = "") -> None:
+    """One line of a table."""
+    print(f"  {name:28} {seconds:8.1f} s {plain_seconds / seconds:6.2f}x  {rest}", flush=True)
+
+
+def compare_candidates(count: int, recalibrated: bool) -> None:
+    """Random candidates: each way of saving alone, and all."""
+    train, data = pictures()
+    network = trained(train)
+    if not recalibrated:
+        data = ScoringData(data.validation, [])
+    generator = stream(0, "candidates")
+    texts = list(dict.fromkeys(str(random_genotype(SPACE, generator)) for _ in range(count)))
+    print(f"  {len(texts)} candidates, width {WIDTH}, {PICTURES} pictures of {SIDE}² in batches of {BATCH}, "
+          f"{len(data.recalibration)} batches for statistics; rounds (candidates, batches): "
+          f"{rounds_of(len(texts), len(data.validation), RACING)}")
+    plain_seconds, plain = timed(lambda texts: in_full(network, data, texts), texts)
+    report("a full forward of each", plain_seconds, plain_seconds)
+    ways: tuple[tuple[str, Racing, bool, int], ...] = (
+        ("AUC by two sorts", Racing(keep=0), False, 1),
+        ("  and joined batches", Racing(keep=0), False, scoring.TOGETHER),
+        ("  and shared beginnings", Racing(keep=0), True, 1), ("  and racing", RACING, False, 1),
+        ("all", RACING, True, scoring.TOGETHER))
+    for name, racing, shared, together in ways:
+        scoring.TOGETHER = together
+        seconds, found = timed(scorer(network, data, racing, shared), texts)
+        same = best_of(found, BEST) == best_of(plain, BEST)
+        report(name, seconds, plain_seconds, f"same {BEST} best: {'yes' if same else 'NO'}, largest difference "
+                                             f"{difference(found, plain):.0e}"
+                                             + (" (target 4x)" if name == "all" else ""))
+
+
+def children(parents: Sequence[str], known: set[str], generator: np.random.Generator) -> list[str]:
+    """As many new genotypes as a population has: half of them mutations of parents, half crossovers of two."""
+    found: dict[str, None] = {}
+    while len(found) < POPULATION:
+        one, other = (Genotype.parse(parents[index], SPACE).sample()
+                      for index in generator.choice(len(parents), 2, replace=False))
+        for label, options in SPACE.options().items():
+            if len(found) % 2:
+                one[label] = (one, other)[int(generator.integers(2))][label]
+            elif generator.random() < MUTATION:
+                one[label] = str(generator.choice(options))
+        text = str(Genotype.from_sample(one, SPACE))
+        if text not in known:
+            found[text] = None
+    return list(found)
+
+
+def compare_evolution(count: int) -> None:
+    """Generations of an evolution by plain scores; each of them scored both ways."""
+    train, data = pictures()
+    network, data = trained(train), ScoringData(data.validation, [])
+    generator = stream(0, "evolution")
+    plain: dict[str, np.ndarray] = {}
+    totals = dict.fromkeys(("a full forward of each", "shared beginnings", "all"), 0.0)
+    same, gap = [], 0.0
+    racing = RACING.model_copy(update={"keep": PARENTS})
+    ours = (("shared beginnings", scorer(network, data, Racing(keep=0), True)),
+            ("all", scorer(network, data, racing, True)))
+    population = [str(random_genotype(SPACE, generator)) for _ in range(POPULATION)]
+    for _ in range(GENERATIONS):
+        seconds, found = timed(lambda texts: in_full(network, data, texts), population)
+        totals["a full forward of each"] += seconds
+        for name, score in ours:
+            seconds, raced = timed(score, population)
+            totals[name] += seconds
+            gap = max(gap, difference(raced, found))
+        # What the next generation depends on.
+        parents = best_of(plain | found, PARENTS)
+        same.append(parents == best_of(plain | {text: values for text, values in raced.items()
+                                                if len(values) == data.pictures}, PARENTS))
+        plain |= found
+        population = children(parents, set(plain), generator)
+    print(f"  {GENERATIONS} generations of {POPULATION}, {PARENTS} parents; rounds (candidates, batches): "
+          f"{rounds_of(POPULATION, len(data.validation), racing)}")
+    for name, seconds in totals.items():
+        report(name, seconds, totals["a full forward of each"],
+               f"same parents: {sum(same)} of {len(same)} generations, largest difference {gap:.0e} (target 4x)"
+               if name == "all" else "")
+
+
+def main() -> None:
+    """Prints each work as it is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    works: dict[str, Callable[[argparse.Namespace], None]] = {
+        "step": lambda given: compare_steps(Published(STEP_WIDTH), given.repeat, "2.5x"),
+        "nni-step": lambda given: compare_steps(Nni(STEP_WIDTH), given.repeat, "1x"),
+        "candidates": lambda given: compare_candidates(given.candidates, False),
+        "recalibrated": lambda given: compare_candidates(given.candidates // 5, True),
+        "evolution": lambda given: compare_evolution(given.candidates)}
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(works)}; default all")
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--candidates", type=int, default=1000)
+    given = parser.parse_args()
+    unknown = set(given.works) - set(works)
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(works)}")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("GIIDNET_CACHE", folder)
+        for name in given.works or works:
+            print(name, flush=True)
+            works[name](given)
+
+
+if __name__ == "__main__":
+    main()
