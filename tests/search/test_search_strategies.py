@@ -245,7 +245,7 @@ def test_no_proposal_exceeds_the_limits(name):
     strategy.epoch_end(1)
     proposals = strategy.propose([])
     assert proposals and all(costs.of(genotype).flops <= flops for genotype in proposals)
-    with pytest.raises(UserError, match=r"search\.limits\.flops: 1 is less than .* giidnet list space"):
+    with pytest.raises(UserError, match=r"search\.limits.* giidnet list space"):
         strategy, _ = make(name, space=space, limits={"flops": 1}, **settings)
         strategy.epoch_end(0)
         strategy.propose([])
