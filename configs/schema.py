@@ -262,7 +262,7 @@ class Alone(Section):
 class Check(Alone):
     """Every search trains its result and random genotypes alone, and says whether it found something."""
 
-    random: Annotated[int, Field(ge=0)] = 4
+    random: Annotated[int, Field(ge=0)] = 8
     """Random genotypes; 0 leaves the check away."""
     seeds: Annotated[int, Field(ge=2)] = 2
 
