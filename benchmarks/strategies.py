@@ -4,17 +4,16 @@
                                     [section.key=value…]
 
 Equal cost: each strategy trains for so many steps as take `--seconds` here, by the time of some steps of each, all
-timed before the first search (`plan.json`). Then every genotype that was found, and `--random` ones drawn uniformly,
-are trained alone, alike, with the same seeds (`search.check`), and scored on validation forgeries that no search saw
-(`alone.csv`). Started again it goes on, so that several processes may be given different `--only` seeds at a time;
-the table is of what is there.
+timed by turns before the first search (`plan.json`). Then every genotype that was found, and `--random` ones drawn
+uniformly, are trained alone, alike, with the same seeds (`search.check`), and scored on validation forgeries that no
+search saw (`alone.csv`). Started again it goes on; several processes may be given different seeds with `--only`.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,11 @@ VARIANTS = {
     "nni:DARTS": ("search.strategy=nni:DARTS",),
     "nni:GumbelDARTS": ("search.strategy=nni:GumbelDARTS",),
 }
-TIMED = 12
+TRAINED_AS = dict.fromkeys(("one-shot, evolution", "evolution", "tpe", "nsga2"), "one-shot") | {
+    "nni:DARTS": "darts", "nni:GumbelDARTS": "gumbel"}
+"""Variants whose training is that of another: they get its steps. NNI's are oracles of ours."""
+
+TIMED = 8
 """Steps that are timed, after as many that are not."""
 
 
@@ -67,33 +70,39 @@ def make_context(config: RunConfig) -> SearchContext:
     return SearchContext(fabric, network, space, settings, config.seed, costs, lambda genotype: np.zeros((1, 2)))
 
 
-def seconds_a_step(config: RunConfig, photos: PhotoSet) -> float:
-    """Median seconds of a training step of the configured strategy, without the making of its pictures."""
-    settings, strategy = config.search, make_strategy(config.search.strategy)
-    strategy.set_up(make_context(config))
-    dataset = ForgeryDataset(photos.train, Recipe.of(config), 0, "timing", settings.batch_size * 4)
-    batches = list(make_loader(dataset, settings.batch_size, 0))
-    times = []
+def seconds_a_step(configs: Mapping[str, RunConfig], photos: PhotoSet) -> dict[str, float]:
+    """Least seconds of a training step of each configured strategy, without the making of its pictures; they take
+    turns, so that another load on the machine falls on all."""
+    strategies = {}
+    for name, config in configs.items():
+        strategies[name] = make_strategy(config.search.strategy)
+        strategies[name].set_up(make_context(config))
+    config = next(iter(configs.values()))
+    dataset = ForgeryDataset(photos.train, Recipe.of(config), 0, "timing", config.search.batch_size * 4)
+    batches = list(make_loader(dataset, config.search.batch_size, 0))
+    times: dict[str, list[float]] = {name: [] for name in configs}
     for number in range(2 * TIMED):
         train, held_out = batches[number % 4], batches[(number + 1) % 4]
-        started = time.perf_counter()
-        strategy.step(number, train, held_out if strategy.uses_validation else None)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times[TIMED:]))
+        for name, strategy in strategies.items():
+            started = time.perf_counter()
+            strategy.step(number, train, held_out if strategy.uses_validation else None)
+            times[name].append(time.perf_counter() - started)
+    return {name: min(found[TIMED:]) for name, found in times.items()}
 
 
 def make_plan(arguments: argparse.Namespace, photos: PhotoSet) -> dict[str, int]:
-    """Steps of each variant's search, written once."""
+    """Steps of an epoch of each variant's search, written once."""
     path = arguments.out / "plan.json"
-    if not path.exists():
-        rates = {}
-        for variant in arguments.strategies:
-            # NNI's own training loop is that of its counterpart, of which it is the oracle.
-            alike = variant.removeprefix("nni:").lower().replace("gumbeldarts", "gumbel")
-            rates[variant] = seconds_a_step(configure(arguments, alike), photos)
-            print(f"{variant}: {1000 * rates[variant]:.1f} ms a step", file=sys.stderr)
-        epochs = configure(arguments, "one-shot").search.epochs
-        write_json(path, {variant: max(1, round(arguments.seconds / rate / epochs)) for variant, rate in rates.items()})
+    with locked(arguments.out):
+        if not path.exists():
+            trained_as = {name: TRAINED_AS.get(name, name) for name in arguments.strategies}
+            rates = seconds_a_step({name: configure(arguments, name) for name in dict.fromkeys(trained_as.values())},
+                                   photos)
+            for name, rate in rates.items():
+                print(f"{name}: {1000 * rate:.1f} ms a step", file=sys.stderr)
+            epochs = configure(arguments, "one-shot").search.epochs
+            write_json(path, {name: max(1, round(arguments.seconds / rates[kind] / epochs))
+                              for name, kind in trained_as.items()})
     return json.loads(path.read_text())
 
 
