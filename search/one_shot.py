@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from configs.streams import stream
+from search.processes import mean_loss
 from search.samplers import random_samples
 from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
 from search_space.genotype import Genotype, SpaceShape, random_genotype
@@ -31,7 +32,7 @@ class OneShot(Strategy):
             context.network.set_path(path)
             loss = loss_of(context, train)
             context.fabric.backward(loss)
-            losses.append(loss.item())
+            losses.append(mean_loss(context.fabric, loss))
         context.network.set_path(paths[-1])
         losses.append(descend(context, self.optimizer, loss_of(context, train), context.network.parameters()))
         return sum(losses) / len(losses)

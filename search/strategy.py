@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from configs.schema import Search
 from search.network import SearchNetwork
+from search.processes import average_gradients, mean_loss
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape
 
@@ -121,11 +122,12 @@ def loss_of(context: SearchContext, batch: Batch, network: nn.Module | None = No
 
 
 def descend(context: SearchContext, optimizer: Any, loss: Tensor, clip: Iterable[nn.Parameter] = ()) -> float:
-    """One step of `optimizer` down `loss`; the gradient over the parameters in `clip` is cut to
-    `search.clip_norm`. Returns the loss."""
+    """One step of `optimizer` down `loss`, of several processes down their mean loss; the gradient over the parameters
+    in `clip` is cut to `search.clip_norm`. Returns the (mean) loss."""
     context.fabric.backward(loss)
+    average_gradients(context.fabric, (parameter for group in optimizer.param_groups for parameter in group["params"]))
     limit = context.settings.clip_norm
     if limit is not None and (parameters := [parameter for parameter in clip if parameter.grad is not None]):
         torch.nn.utils.clip_grad_norm_(parameters, limit)
     optimizer.step()
-    return loss.item()
+    return mean_loss(context.fabric, loss)
