@@ -244,7 +244,6 @@ def search_worker(out: Path) -> None:
     from forgeries.photos import find_photos
     from search.stage import assist
     assist(config, out, find_photos(config.photos, config.forgeries.image_size), pick_device(config.device))
-    click.echo(f"The search in {out.resolve()} has all scores.", err=True)
 
 
 @cli.command()

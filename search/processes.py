@@ -23,7 +23,7 @@ class _Sum(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _Sum.apply(gradient)
 
 
@@ -37,7 +37,7 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         """N×C×H×W to the same."""
         if not self.training:
             return super().forward(input)
-        x, world = input.float(), distributed.get_world_size()
+        x, world = input.to(torch.promote_types(input.dtype, torch.float32)), distributed.get_world_size()
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         # Each process fills its row and adds up all: one message, and no difference of large numbers.
         row = torch.arange(world, device=x.device) == distributed.get_rank()

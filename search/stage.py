@@ -161,7 +161,8 @@ def assist(config: RunConfig, folder: Path, photos: PhotoSet, device: torch.devi
         raise UserError(f"{folder}: other validation pictures come out here than in the search; a worker needs the "
                         "same photographs and the same versions of the packages")
     store = Store(out / SCORES / mark)
-    work(store, scorer(config, network, data), Offers.open(storage, f"{config.name}-{mark}"))
+    count = work(store, scorer(config, network, data), Offers.open(storage, f"{config.name}-{mark}"))
+    print(f"worker: {count} units scored; the search needs no more", file=sys.stderr, flush=True)
 
 
 def _wait_for_scoring(out: Path) -> str | None:

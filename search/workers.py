@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -24,6 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from configs.errors import UserError
+from configs.progress import SECONDS_BETWEEN_LINES
 from search.scoring import Unit
 from search.units import Compute, Finished, Store
 
@@ -138,13 +140,15 @@ def evaluate_shared(units: Sequence[Unit], store: Store, compute: Compute, finis
 
 def work(store: Store, compute: Compute, offers: Offers) -> int:
     """Computes what waits until the search is finished; returns how many units that were."""
-    count = 0
+    count, shown = 0, time.monotonic()
     while not offers.finished and store.folder.exists():
-        if _work(store, compute, offers):
-            count += 1
-            print(f"scored {count} unit{'s' * (count > 1)}", file=sys.stderr, flush=True)
-        else:
+        if not _work(store, compute, offers):
             time.sleep(POLL_SECONDS)
+            continue
+        count += 1
+        if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
+            print(f"worker: {count} units scored", file=sys.stderr, flush=True)
     return count
 
 
@@ -161,5 +165,6 @@ def _work(store: Store, compute: Compute, offers: Offers) -> bool:
 
 
 def _unit(trial: optuna.trial.FrozenTrial) -> Unit:
-    fields = json.loads(trial.user_attrs[UNIT])
-    return Unit(tuple(fields.pop("genotypes")), **fields)
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                              for name, value in json.loads(trial.user_attrs[UNIT]).items()}
+    return Unit(**fields)
