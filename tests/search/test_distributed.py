@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,9 @@ def search(rank, port, arguments):
     main(arguments)
 
 
-def together(target, argument):
-    """Runs `target` in all processes; argument(rank) is the last of its arguments. Returns their exit codes."""
+def together(target, argument, until=None):
+    """Runs `target` in all processes; argument(rank) is the last of its arguments. Kills them once the file `until`
+    exists. Returns their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -119,7 +121,11 @@ def together(target, argument):
                  for rank in range(WORLD)]
     for process in processes:
         process.start()
+    while until and not until.exists() and processes[0].is_alive():
+        time.sleep(0.002)
     for process in processes:
+        if until:
+            process.kill()
         process.join(120)
     return [process.exitcode for process in processes]
 
@@ -178,14 +184,19 @@ def test_a_search_by_two_processes_is_resumed_to_the_same_files(tmp_path):
     def arguments(name, *more):
         return ["search", "--out", str(tmp_path / name), *TINY, "search.storage=journal:scores.log", *more]
 
-    assert together(search, lambda rank: arguments("two")) == [0, 0]
-    rows = read_rows(tmp_path / "two" / "search" / "candidates.csv")
-    assert len(rows) == 4 and len(read_rows(tmp_path / "two" / "search" / "history.csv")) == 2
+    assert together(search, lambda rank: arguments("whole")) == [0, 0]
+    kept = tmp_path / "broken" / "search" / "checkpoint.pt"
+    assert together(search, lambda rank: arguments("broken"), kept) == [-9, -9]
+    assert kept.exists() and not (tmp_path / "broken" / "search" / "supernet.safetensors").exists()
+    assert together(search, lambda rank: arguments("broken", "--resume")) == [0, 0]
+    for name in ("candidates.csv", "history.csv", "ranking.csv", "supernet.safetensors", "genotype.yaml"):
+        whole, broken = ((tmp_path / folder / "search" / name).read_bytes() for folder in ("whole", "broken"))
+        assert whole == broken, name
+    assert len(read_rows(tmp_path / "whole" / "search" / "candidates.csv")) == 4
     main(arguments("one"))
     losses = [[float(row["train_loss"]) for row in read_rows(tmp_path / name / "search" / "history.csv")]
-              for name in ("one", "two")]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert together(search, lambda rank: arguments("two", "--resume")) == [0, 0]
+              for name in ("one", "whole")]
+    assert len(losses[0]) == 2 and losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_what_cannot_be_done_together_is_told(tmp_path):
