@@ -4,7 +4,7 @@ Gradients are averaged after the backward pass rather than by a wrapper around t
 be filled by every step: each step has a path of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,9 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         row = torch.arange(world, device=x.device) == distributed.get_rank()
         rows = _Sum.apply(torch.stack([mean, variance]) * row[:, None, None])
         mean, variance = rows[:, 0].mean(0), rows[:, 1].mean(0) + rows[:, 0].var(0, correction=0)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        if self.track_running_stats:
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 factor = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -81,20 +83,22 @@ def _turn(network: nn.Module, old: type, new: type) -> None:
 
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:
     """Gradients, where there are any, become those of the mean loss of all processes; they have to be of the same
-    parameters everywhere. Nothing happens in a single process."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if fabric.world_size == 1 or not gradients:
+    parameters everywhere."""
+    average(fabric, [parameter.grad for parameter in parameters if parameter.grad is not None])
+
+
+def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
+    """Tensors become their means over the processes, in place; in a single process they are."""
+    if fabric.world_size == 1 or not tensors:
         return
-    flat = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+    flat = fabric.all_reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
     assert isinstance(flat, Tensor)
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def mean_loss(fabric: Fabric, loss: Tensor) -> float:
     """Mean of the processes' losses: the same number in all of them, so that they stop together."""
-    if fabric.world_size == 1:
-        return loss.item()
-    mean = fabric.all_reduce(loss.detach().clone(), reduce_op="mean")
-    assert isinstance(mean, Tensor)
+    mean = loss.detach().clone()
+    average(fabric, [mean])
     return mean.item()

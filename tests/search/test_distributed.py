@@ -86,12 +86,19 @@ def normalise(norm, fabric):
     return {"y": y.detach(), "x": x.grad, **norm.state_dict()}
 
 
-NORMS = {"affine": {}, "plain": {"affine": False}, "cumulative": {"momentum": None}}
+NORMS = {"affine": {}, "plain": {"affine": False}, "cumulative": {"momentum": None}, "still": {}}
 
 
 def everything(fabric):
     return {case: train(case, fabric) for case in CASES} \
-        | {name: normalise(nn.BatchNorm2d(4, **options), fabric) for name, options in NORMS.items()}
+        | {name: normalise(still(nn.BatchNorm2d(4, **options), name == "still"), fabric)
+           for name, options in NORMS.items()}
+
+
+def still(norm, still):
+    """With statistics that are not updated, where `still`."""
+    norm.track_running_stats = not still
+    return norm
 
 
 def join(rank, port):
