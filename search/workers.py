@@ -54,12 +54,16 @@ def open_storage(text: str, folder: Path) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path))))
         if kind == "sqlite" and rest.startswith("///") and len(rest) > 3:
             return RDBStorage(f"sqlite:///{path}", {"connect_args": {"timeout": 60}})
-        if kind.partition("+")[0] in ("postgresql", "postgres"):
-            shown = make_url(text).render_as_string(hide_password=True)
-            return RDBStorage(text.replace("postgres:", "postgresql:", 1) if kind == "postgres" else text,
-                              {"pool_pre_ping": True})
+        if kind in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):
+            # Without its password, whatever is wrong with the rest.
+            shown = f"{kind}://…"
+            url = make_url(text)
+            shown = url.render_as_string(hide_password=True)
+            # Which driver SQLAlchemy takes for none depends on its version.
+            url = url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
+            return RDBStorage(url.render_as_string(hide_password=False), {"pool_pre_ping": True})
     except ImportError:
-        raise UserError(f"search.storage {shown}: needs a driver; install one with: pip install psycopg2-binary"
+        raise UserError(f"search.storage {shown}: needs a driver; install it with: pip install 'psycopg[binary]'"
                         ) from None
     except (SQLAlchemyError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())

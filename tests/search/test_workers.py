@@ -23,6 +23,9 @@ from search.workers import Offers, evaluate_shared, open_storage, work
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 UNITS = [Unit((f"first{number}", f"second{number}"), 0, 3, 1) for number in range(12)]
 STORAGES = ["sqlite:///work/scores.db", "journal:work/scores.log"]
+if server := os.environ.get("GIIDNET_POSTGRESQL"):
+    # Such as postgresql://me@localhost/test: a database that tests may write to.
+    STORAGES.append(server)
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["search.stage", "search.workers"])
 
@@ -43,13 +46,17 @@ def store_in(folder):
     return Store.open(folder / "scores", "mark")
 
 
+def offers_in(folder, text):
+    return Offers.open(open_storage(text, folder), f"test {folder}")
+
+
 def run_worker(folder, text, hangs, pause):
     def compute(unit):
         (folder / f"claimed{os.getpid()}").touch()
         time.sleep(600 if hangs else pause)
         return values_of(unit)
 
-    done = work(store_in(folder), compute, Offers.open(open_storage(text, folder), "search"))
+    done = work(store_in(folder), compute, offers_in(folder, text))
     (folder / f"done{os.getpid()}").write_text(str(done))
 
 
@@ -103,7 +110,7 @@ def test_scores_of_other_weights_or_pictures_are_never_taken(tmp_path):
 @pytest.mark.parametrize("text", STORAGES)
 def test_a_dead_worker_and_living_ones_change_no_score(text, tmp_path):
     (tmp_path / "work").mkdir()
-    store, offers = store_in(tmp_path), Offers.open(open_storage(text, tmp_path), "search")
+    store, offers = store_in(tmp_path), offers_in(tmp_path, text)
     offers.offer(UNITS)
     doomed = start_worker(tmp_path, text, hangs=True)
     wait_for(lambda: list(tmp_path.glob("claimed*")))
@@ -123,17 +130,17 @@ def test_a_dead_worker_and_living_ones_change_no_score(text, tmp_path):
 @pytest.mark.parametrize("text", STORAGES)
 def test_the_search_waits_for_nobody(text, tmp_path):
     (tmp_path / "work").mkdir()
-    dead = Offers.open(open_storage(text, tmp_path), "search")
+    dead = offers_in(tmp_path, text)
     dead.offer(UNITS)
     assert [dead.claim()[1] for _ in UNITS] == UNITS and dead.claim() is None
-    offers = Offers.open(open_storage(text, tmp_path), "search")
+    offers = offers_in(tmp_path, text)
     assert_right(evaluate_shared(UNITS, store_in(tmp_path), values_of, lambda *_: None, offers))
 
 
 @pytest.mark.parametrize("text", STORAGES)
 def test_a_unit_is_claimed_once_and_may_be_done_twice(text, tmp_path):
     (tmp_path / "work").mkdir()
-    first, second = (Offers.open(open_storage(text, tmp_path), "search") for _ in range(2))
+    first, second = (offers_in(tmp_path, text) for _ in range(2))
     first.offer(UNITS)
     second.offer(UNITS)
     claimed = [offers.claim() for _ in range(6) for offers in (first, second)]
@@ -149,7 +156,8 @@ def test_a_unit_is_claimed_once_and_may_be_done_twice(text, tmp_path):
     ("mysql://root@localhost/db", "must be sqlite"), ("scores.db", "must be sqlite"), ("sqlite:scores.db", "must be"),
     ("journal:", "must be"), ("sqlite:///nowhere/scores.db", "cannot be opened"),
     ("journal:nowhere/scores.log", "cannot be opened"), ("journal:damaged.log", "cannot be opened"),
-    ("postgresql://me:secret@localhost:1/db", "psycopg2|cannot be opened"),
+    ("postgresql://me:secret@localhost:port/db", "cannot be opened"),
+    ("postgresql://me:secret@localhost:1/db", r"psycopg\[binary|cannot be opened"),
 ])
 def test_a_storage_that_cannot_be_used_is_told_in_one_line(text, expected, tmp_path):
     (tmp_path / "damaged.log").write_text("{\n{\n")
