@@ -91,6 +91,9 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
             return compute(Unit((str(genotype),), 0, len(data.validation), len(data.recalibration)))[0]
 
     costs = search_costs(space, config.space.width, settings.streams, config.forgeries.image_size, settings.latency)
+    if fabric.world_size > 1:
+        # Measured latencies differ, and limits on them must not.
+        costs = fabric.broadcast(costs)
     context = SearchContext(fabric, network, space, settings, config.seed, costs, evaluate_one)
     strategy = make_strategy(settings.strategy)
     if fabric.world_size > 1:
