@@ -30,7 +30,7 @@ SHOWN = 5
 LEAST_TILE = 128
 """Smallest side of a tile: less is overlap for the most part."""
 
-CONTINUED = {**dict.fromkeys(("run", "search", "retrain", "benchmark"), "; --resume continues"),
+CONTINUED = {**dict.fromkeys(("run", "search", "rank-study", "retrain", "benchmark"), "; --resume continues"),
              **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
 """What is said when a command is interrupted; nothing of the others."""
 
@@ -65,14 +65,18 @@ def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet |
         from results.benchmark import run_benchmark
         run_benchmark(config, folder, photos)
     elif photos and name == "search":
+        from results.board import write_board
         from search.stage import run_search
         run_search(config, folder, photos)
+        write_board(folder)
     elif photos and name == "retrain":
         from retrain.stage import run_retrain
         run_retrain(config, folder, photos)
     else:
+        from results.board import write_board
         from results.report import write_report
         write_report(folder)
+        write_board(folder)
 
 
 def _product(name: str, folder: Path) -> Path:
@@ -90,23 +94,20 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off;
             several processes for another stage than the search.
     """
-    if _variable("WORLD_SIZE", 1) > 1 and stages != ("search",):
-        raise UserError(f"{', '.join(stages)}: only the search runs on several processes; start 'giidnet search' with "
-                        "torchrun and the rest without")
+    if stages != ("search",):
+        _check_alone(", ".join(stages))
     _check_methods(config, stages)
     if _variable("RANK", 0):
         if not _product("search", folder).exists():
             from forgeries.photos import find_photos
-            _run_stage("search", config, folder, find_photos(config.photos, config.forgeries.image_size))
+            from search.stage import run_search
+            run_search(config, folder, find_photos(config.photos, config.forgeries.image_size))
         return
     make_folder(folder)
     with locked(folder):
         saved = folder / "config.yaml"
         if saved.exists() and any(_started(name, folder) for name in ("search", "retrain", "benchmark")):
-            found = differences(load_config(saved, names=registries()), config)
-            if found:
-                raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); "
-                                "name another --out")
+            _check_same(config, folder)
         started = [name for name in stages if _started(name, folder)]
         if started and not resume:
             raise UserError(f"{folder}: already holds a {started[0]}; add --resume to continue it, "
@@ -120,6 +121,8 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
             _run_stage(name, config, folder, photos)
             if name == "retrain":
                 write_atomic(_product(name, folder), "")
+    if "search" in stages:
+        _tell_search(config, folder)
     if "benchmark" in stages or "report" in stages:
         from results.tables import closing_table
         click.echo(closing_table(folder))
@@ -132,6 +135,38 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
 def _variable(name: str, default: int) -> int:
     """What torchrun tells its processes."""
     return int(os.environ.get(name, default))
+
+
+def _check_alone(what: str) -> None:
+    """That torchrun started no other process.
+
+    Raises:
+        UserError: it did.
+    """
+    if _variable("WORLD_SIZE", 1) > 1:
+        raise UserError(f"{what}: only the search runs on several processes; start 'giidnet search' with torchrun and "
+                        "the rest without")
+
+
+def _check_same(config: "RunConfig", folder: Path) -> None:
+    """The run in `folder` is of this configuration; only a rank study may be set anew for a search that is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    from configs.schema import RankStudy
+    there, here = (ours.model_copy(update={"search": ours.search.model_copy(update={"rank_study": RankStudy()})})
+                   for ours in (load_config(folder / "config.yaml", names=registries()), config))
+    if found := differences(there, here):
+        raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); name another --out")
+
+
+def _tell_search(config: "RunConfig", folder: Path) -> None:
+    """Whether the search found something."""
+    from configs.files import read_rows
+    from results.ranking import against_random
+    if found := against_random(read_rows(folder / "search" / "alone.csv"), config.search.objective.metric):
+        click.echo(found.text)
 
 
 def _check_methods(config: "RunConfig", stages: tuple[str, ...]) -> None:
@@ -244,6 +279,32 @@ def search_worker(out: Path) -> None:
     from forgeries.photos import find_photos
     from search.stage import assist
     assist(config, out, find_photos(config.photos, config.forgeries.image_size), pick_device(config.device))
+
+
+@cli.command("rank-study")
+@config_options
+def rank_study(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...]) -> None:
+    """Test whether inherited scores rank architectures as training alone does: search/rank_study.csv.
+
+    Searches first where the run folder holds no finished search. search.rank_study.* may differ from what the search
+    was started with: what was trained alone is kept.
+    """
+    config, folder = _configure(source, out, overrides)
+    _check_alone("rank-study")
+    from search.rank_study import check_study, run_rank_study
+    check_study(config)
+    if not _product("search", folder).exists():
+        run(config, ("search",), folder, resume)
+    with locked(folder):
+        _check_same(config, folder)
+        if (folder / "search" / "rank_study_alone.csv").exists() and not resume:
+            raise UserError(f"{folder}: already holds a rank study; add --resume to continue or extend it")
+        click.echo("── rank study", err=True)
+        study = run_rank_study(config, folder, _photos(config, folder))
+        from results.board import write_board
+        write_board(folder)
+    click.echo(study.table())
+    click.echo(f"Results: {(folder / 'search' / 'rank_study.csv').resolve()}")
 
 
 @cli.command()
@@ -451,15 +512,28 @@ def check_command(places: tuple[Path, ...], layout: str, root: Path | None, samp
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["methods", "masks", "perturbations", "detectors", "strategies", "presets"]))
-@click.argument("more_methods", nargs=-1, metavar="[METHOD]...")
+@click.argument("what", type=click.Choice(["methods", "masks", "perturbations", "detectors", "strategies", "space",
+                                       "presets"]))
+@click.argument("further", nargs=-1, metavar="[METHOD|section.key=value]...")
+@click.option("--config", "source", metavar="FILE|PRESET", help="Of the space: whose; default quick.")
 @click.option("--preview", type=click.Path(path_type=Path), metavar="FILE.png",
               help="Of methods: a picture of what each does to one hole.")
 @click.option("--photo", type=click.Path(path_type=Path), help="The preview's photograph; default one of scikit-image.")
 @click.option("--mask", default="blob", show_default=True, help="Kind of the preview's hole.")
-def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None, photo: Path | None, mask: str) -> None:
-    """List what can be named; METHODs beside the known ones are adapters or files of weights."""
-    if what != "methods" and (preview or more_methods):
+def list_command(what: str, further: tuple[str, ...], source: str | None, preview: Path | None, photo: Path | None,
+                 mask: str) -> None:
+    """List what can be named; METHODs beside the known ones are adapters or files of weights.
+
+    list space shows what a config's search chooses from, how many genotypes that makes, and what they cost.
+    """
+    if what == "space" and not preview:
+        config = load_config(source or "quick", further, registries())
+        from search.tables import show_space
+        show_space(config)
+        return
+    if source:
+        raise UserError(f"list {what}: --config belongs to list space")
+    if what != "methods" and (preview or further):
         raise UserError(f"list {what}: --preview and further names belong to list methods")
     if preview:
         if preview.suffix.lower() != ".png" or preview.is_dir():
@@ -469,13 +543,13 @@ def list_command(what: str, more_methods: tuple[str, ...], preview: Path | None,
         make_folder(preview.parent)
         from forgeries.methods import list_methods
         from forgeries.preview import draw_preview, preview_case
-        write_atomic(preview, draw_preview(*preview_case(photo, mask), [*list_methods(), *more_methods]))
+        write_atomic(preview, draw_preview(*preview_case(photo, mask), [*list_methods(), *further]))
         click.echo(f"{preview.resolve()}")
         return
     if what == "methods":
         from forgeries.methods import find_method, list_methods
         from forgeries.tables import show_methods
-        show_methods(find_method(name) for name in (*list_methods(), *more_methods))
+        show_methods(find_method(name) for name in (*list_methods(), *further))
         return
     if what == "masks":
         from forgeries.masks import FILES, MASKS

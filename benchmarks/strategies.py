@@ -59,13 +59,18 @@ def configure(arguments: argparse.Namespace, variant: str, *more: str) -> RunCon
                        registries())
 
 
-def seconds_a_step(config: RunConfig, photos: PhotoSet) -> float:
-    """Median seconds of a training step of the configured strategy, without the making of its pictures."""
+def make_context(config: RunConfig) -> SearchContext:
+    """As for a search, with a new network and no pictures to score on."""
     fabric, space, settings = make_fabric(config), SpaceShape.of(config.space), config.search
     network = SearchNetwork(space, config.space.width, settings.streams).to(fabric.device)
     costs = search_costs(space, config.space.width, settings.streams, config.forgeries.image_size)
-    strategy = make_strategy(settings.strategy)
-    strategy.set_up(SearchContext(fabric, network, space, settings, 0, costs, lambda genotype: np.zeros((1, 2))))
+    return SearchContext(fabric, network, space, settings, config.seed, costs, lambda genotype: np.zeros((1, 2)))
+
+
+def seconds_a_step(config: RunConfig, photos: PhotoSet) -> float:
+    """Median seconds of a training step of the configured strategy, without the making of its pictures."""
+    settings, strategy = config.search, make_strategy(config.search.strategy)
+    strategy.set_up(make_context(config))
     dataset = ForgeryDataset(photos.train, Recipe.of(config), 0, "timing", settings.batch_size * 4)
     batches = list(make_loader(dataset, settings.batch_size, 0))
     times = []
@@ -95,8 +100,8 @@ def make_plan(arguments: argparse.Namespace, photos: PhotoSet) -> dict[str, int]
 def compare(arguments: argparse.Namespace, found: dict[tuple[str, int], Genotype], photos: PhotoSet) -> None:
     """Trains everything alone and prints the table."""
     config = configure(arguments, "one-shot")
-    fabric, space = make_fabric(config), SpaceShape.of(config.space)
-    rivals = random_rivals(space, config.seed, arguments.random)
+    context = make_context(config)
+    fabric, rivals = context.fabric, random_rivals(context, arguments.random)
     distinct = list({str(genotype): ("", genotype) for genotype in [*rivals, *found.values()]}.values())
     rows = train_all(config, config.search.check, distinct, config.search.check.seeds, photos, fabric,
                      validation_batches(config, photos, fabric.device, "alone-score"), arguments.out / "alone.csv",

@@ -223,6 +223,8 @@ class Evolution(Section):
     """Regularised evolution (Real et al. 2019), and the evolution of `one-shot` (Guo et al. 2020)."""
 
     population: Annotated[int, Field(ge=2)] = 50
+    """All of these, `nsga2` and `tpe`: random candidates at the start; then a generation is as large, but `evolution`
+    and `tpe` propose a fifth of it at a time."""
     sample: Annotated[int, Field(ge=1)] = 10
     """Regularised: members of a tournament. One-shot: parents of a generation."""
     mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -288,7 +290,7 @@ class Search(Section):
     architecture_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """For the architecture weights of differentiable strategies."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of a step's gradient; null does not clip."""
+    """Largest norm of a step's gradient of the weights; null does not clip."""
     paths: Literal["uniform", "fair"] = "uniform"
     """How one-shot training draws paths; fair: each step trains every option of a slot once (Chu et al. 2021,
     FairNAS)."""
@@ -319,9 +321,16 @@ class Search(Section):
     rank_study: RankStudy = RankStudy()
 
     @model_validator(mode="after")
+    def _searched(self) -> "Search":
+        warmup = self.differentiable.warmup_epochs
+        if warmup and warmup >= self.epochs:
+            raise ValueError(f"differentiable.warmup_epochs must be less than epochs, {self.epochs}, not {warmup}")
+        return self
+
+    @model_validator(mode="after")
     def _measured(self) -> "Search":
-        if not self.latency and (self.limits.latency_ms or (self.objective.cost_weight
-                                                            and self.objective.cost == "latency")):
+        weighs = self.objective.cost_weight or self.strategy == "nsga2"
+        if not self.latency and (self.limits.latency_ms or (weighs and self.objective.cost == "latency")):
             raise ValueError("a limit or an objective on latency needs search.latency=true")
         return self
 

@@ -246,7 +246,8 @@ def conv_of_doubled(x: Tensor, double: nn.Module, conv: nn.Conv2d) -> Tensor:
     taps = F.conv2d(x, conv.weight[0].flatten(1).t()[..., None, None])
     shifted = F.pad(double(taps), (1, 1, 1, 1))
     height, width = shifted.shape[2] - 2, shifted.shape[3] - 2
-    total = conv.get_parameter("bias").view(1, 1, 1, 1)
+    assert conv.bias is not None
+    total = conv.bias.view(1, 1, 1, 1)
     for tap in range(9):
         row, column = divmod(tap, 3)
         total = total + shifted[:, tap:tap + 1, row:row + height, column:column + width]

@@ -1,4 +1,4 @@
-"""Colours that people with any colour vision tell apart (Okabe & Ito 2008)."""
+"""Colours that people with any colour vision tell apart (Okabe & Ito 2008), and what stands for an operation."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,13 @@ BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#C
 SERIES = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)
 """For lines and points."""
 
-_FILLS = {"sep3": SKY, "relu_sep3": ORANGE, "relu_sep5": GREEN, "identity": "#D9D9D9"}
-_MORE = (PINK, "#F0E442", "#8FB8A8", "#C9A27E", "#B8B0E0", "#E8A090")
+_FILLS = {"sep3": SKY, "relu_sep3": ORANGE, "relu_sep5": "#2FB58C", "identity": "#E4E4E4", "relu_sep7": "#F0E442",
+          "dil_sep3": PINK, "group3": "#B9A3E3", "se_sep3": "#E88A5A", "highpass5": "#9CC7C0"}
+_MORE = ("#8FB8A8", "#C9A27E", "#B8B0E0", "#E8A090")
+
+SHORT = {"sep3": "s3", "relu_sep3": "r3", "relu_sep5": "r5", "identity": "id", "relu_sep7": "r7", "dil_sep3": "d3",
+         "group3": "g3", "se_sep3": "se", "highpass5": "hp"}
+"""Two letters for small drawings: colours alone are too many to tell apart."""
 
 
 def operation_colours(names: Sequence[str]) -> dict[str, str]:

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
 
 from configs.files import read_rows, write_atomic
 from detectors.checkpoints import read_description
 from forgeries.methods import METHODS
-from results.cells import draw_genotype
 from results.metrics import METRICS
-from results.plots import auc_by_method, candidate_plot, search_curve, training_curves
+from results.plots import auc_by_method, curves, svg
+from results.searches import SearchFiles, cost_rows, read_search, search_figures, study_rows
 from results.tables import columns_of, not_detected
 
 TITLES = {"auc": "AUC", "ap": "Average precision", "f1": "F1 at 0.5", "iou": "IoU at 0.5",
@@ -46,48 +47,87 @@ class GalleryCase:
     maps: Sequence[tuple[str, str, str]]
 
 
+@dataclass(frozen=True)
+class RunFiles:
+    """What a report is made of: the configuration, rows of the benchmark, trained detectors and the search.
+
+    `models` describe the detectors, `histories` are of their training; `first` are the rows of `summary` for the first
+    perturbation, `methods` those rows' methods.
+    """
+
+    config: Mapping[str, Any]
+    config_text: str
+    summary: Sequence[Row]
+    records: Sequence[Row]
+    models: Mapping[str, Any]
+    histories: Mapping[str, Sequence[Row]]
+    search: SearchFiles
+
+    @property
+    def perturbations(self) -> list[str]:
+        return list(dict.fromkeys(row["perturbation"] for row in self.summary))
+
+    @property
+    def first(self) -> list[Row]:
+        return [row for row in self.summary if row["perturbation"] == self.perturbations[0]]
+
+    @property
+    def methods(self) -> list[str]:
+        return [name for name in columns_of(self.first) if not name.startswith("mean ")]
+
+
+def read_run(folder: Path) -> RunFiles:
+    """The files of a run folder, as far as they are there."""
+    config_text = (folder / "config.yaml").read_text()
+    config = yaml.safe_load(config_text)
+    models = {path.parent.name: read_description(path) for path in
+              sorted((folder / "retrain").glob("*/model.safetensors"))}
+    return RunFiles(config, config_text, read_rows(folder / "results" / "summary.csv"),
+                    read_rows(folder / "results" / "records.csv"), models,
+                    {name: read_rows(folder / "retrain" / name / "history.csv") for name in models},
+                    read_search(folder, config))
+
+
+def run_figures(run: RunFiles) -> dict[str, Figure]:
+    """All figures of the report by name: of the benchmark, the search and the training of detectors."""
+    figures = {"auc_by_method": auc_by_method(run.first, run.methods)} if run.summary else {}
+    figures |= search_figures(run.search)
+    if run.histories:
+        figures |= {f"training_{key}": curves(run.histories, key, label) for key, label in
+                    (("train_loss", "training loss"), ("val_auc", "validation AUC"))}
+    return figures
+
+
 def write_report(folder: Path) -> Path:
     """Writes `results/report.html` of the run folder; the same files give the same bytes."""
     environment = Environment(loader=PackageLoader("results"), autoescape=select_autoescape(),
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     path = folder / "results" / "report.html"
-    write_atomic(path, environment.get_template("report.html").render(_context(folder)))
+    write_atomic(path, environment.get_template("report.html").render(_context(folder, read_run(folder))))
     return path
 
 
-def _context(folder: Path) -> dict[str, Any]:
-    config_text = (folder / "config.yaml").read_text()
-    summary = read_rows(folder / "results" / "summary.csv")
-    records = read_rows(folder / "results" / "records.csv")
-    candidates = read_rows(folder / "search" / "candidates.csv")
-    history = read_rows(folder / "search" / "history.csv")
-    genotype_path = folder / "search" / "genotype.yaml"
-    genotype = yaml.safe_load(genotype_path.read_text()) if genotype_path.exists() else None
-    models = {path.parent.name: read_description(path) for path in
-              sorted((folder / "retrain").glob("*/model.safetensors"))}
-    histories = {name: read_rows(folder / "retrain" / name / "history.csv") for name in models}
-    perturbations = list(dict.fromkeys(row["perturbation"] for row in summary))
-    first = [row for row in summary if row["perturbation"] == perturbations[0]] if perturbations else []
-    methods = [name for name in columns_of(first) if not name.startswith("mean ")]
+def _context(folder: Path, run: RunFiles) -> dict[str, Any]:
+    search, first, methods = run.search, run.first, run.methods
     return {
-        "config": yaml.safe_load(config_text), "config_text": config_text,
+        "config": run.config, "config_text": run.config_text,
+        "figures": {name: svg(figure) for name, figure in run_figures(run).items()},
         "headline": headline(first), "methods": methods,
         "titles": {name: f"{METHODS[name].title} ({METHODS[name].source})" for name in methods if name in METHODS},
         "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()),
-        "score_plot": auc_by_method(first, methods) if first else "",
-        "tables": {perturbation: [_table(metric, [row for row in summary if row["perturbation"] == perturbation])
-                                  for metric in METRICS] for perturbation in perturbations},
-        "genotype": genotype,
-        "cells": draw_genotype(genotype["cells"], genotype["space"]["strides"], genotype["space"]["dilations"])
-        if genotype else "",
-        "search_plot": search_curve(history) if history else "",
-        "candidate_plot": candidate_plot(candidates) if len(candidates) > 1 else "",
-        "top": sorted(candidates, key=lambda row: -float(row["auc"]))[:10], "candidate_count": len(candidates),
-        "training_plot": training_curves(histories) if histories else "", "models": models,
-        "gallery": _gallery(folder / "results" / "gallery", list(models), records, methods),
-        "pictures": len({row["image"] for row in records}),
-        "sources": sorted({row["source"] for row in records}),
-        "undefined": sum(not row["auc"] for row in records),
+        "tables": {perturbation: [_table(metric, [row for row in run.summary if row["perturbation"] == perturbation])
+                                  for metric in METRICS] for perturbation in run.perturbations},
+        "genotype": search.genotype, "comparison": search.comparison, "chosen": search.chosen, "study": search.study,
+        "study_rows": study_rows(search.study),
+        "cost_weight": search.cost_weight, "costs": cost_rows(search.cost), "cost": search.cost,
+        "top": sorted(search.candidates, key=lambda row: (row["exact"] != "1", -float(row["score"])))[:10],
+        "candidate_count": len(search.candidates),
+        "raced": sum(row["exact"] != "1" for row in search.candidates),
+        "models": run.models,
+        "gallery": _gallery(folder / "results" / "gallery", list(run.models), run.records, methods),
+        "pictures": len({row["image"] for row in run.records}),
+        "sources": sorted({row["source"] for row in run.records}),
+        "undefined": sum(not row["auc"] for row in run.records),
     }
 
 

@@ -1,83 +1,89 @@
-"""Differentiable search, first order (Liu et al. 2019, DARTS, section 2.3 with ξ = 0)."""
+"""Differentiable search by a softmax mixture (Liu et al. 2019, DARTS), first and second order."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
+from torch import Tensor, nn
+from torch.autograd import grad
+from torch.func import functional_call
 
-from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
-from search_space.genotype import Genotype
+from search.differentiable import DifferentiableStrategy
+from search.network import norms_in
+from search.processes import average
+from search.strategy import Batch, loss_of
+
+Loss = Callable[[Sequence[Tensor]], Tensor]
+"""A loss as a function of the weights; of the alphas by what it closes over."""
 
 
-class Darts(Strategy):
-    """Alternates a step of the architecture weights on validation pictures and one of the weights on training ones.
+class Darts(DifferentiableStrategy):
+    """Every slot computes the softmax-weighted sum of all its candidates.
 
-    Every slot computes the softmax-weighted sum of all its candidates; the result is the strongest of each slot.
+    First order: the alphas descend the validation loss of the present weights. Second order: that of the weights after
+    a step of plain gradient descent, at `search.learning_rate`, on the training batch (section 2.3).
     """
 
-    uses_validation = True
+    def architecture_loss(self, number: int, train: Batch, validation: Batch) -> Tensor:
+        if self.remedies.order == 1:
+            return self._loss(number, validation) + self.penalty()
+        alphas, named = list(self.alphas.values()), dict(self.context.network.named_parameters())
 
-    def set_up(self, context: SearchContext) -> None:
-        self.context = context
-        device = context.fabric.device
-        self.alphas = {label: torch.zeros(len(options), device=device, requires_grad=True)
-                       for label, options in context.space.options().items()}
-        settings = context.settings
-        self.optimizer: Any = context.fabric.setup_optimizers(
-            torch.optim.Adam(context.network.parameters(), settings.learning_rate))
-        self.architecture_optimizer: Any = context.fabric.setup_optimizers(torch.optim.Adam(
-            self.alphas.values(), settings.architecture_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3))
-        self.found: list[str] = []
+        def loss(weights: Sequence[Tensor], batch: Batch) -> Tensor:
+            def network(images: Tensor) -> Tensor:
+                # In full precision: what is sought is a small difference of gradients.
+                with torch.autocast(images.device.type, enabled=False):
+                    return functional_call(self.context.network, dict(zip(named, weights, strict=True)), (images,))
 
-    def step(self, number: int, train: Batch, validation: Batch | None) -> float:
-        assert validation is not None
-        self._descend(self.architecture_optimizer, validation)
-        return self._descend(self.optimizer, train)
+            return self._loss(number, batch, network)
 
-    def epoch_end(self, epoch: int) -> bool:
-        genotype = str(self._strongest())
-        self.found = [genotype, *(other for other in self.found if other != genotype)]
-        return False
+        with _still_statistics(self.context.network):
+            gradient = unrolled_gradient(lambda weights: loss(weights, train),
+                                         lambda weights: loss(weights, validation) + self.penalty(),
+                                         list(named.values()), alphas, self.context.settings.learning_rate,
+                                         partial(average, self.context.fabric))
+        # Descended as a loss of that gradient, so that all optimisers step alike, also in mixed precision.
+        return torch.stack([(alpha * slope).sum() for alpha, slope in zip(alphas, gradient, strict=True)]).sum()
 
-    def propose(self, history: Sequence[Scored]) -> list[Genotype]:
-        """The strongest genotype now, and those at the end of earlier epochs, newest first."""
-        if history:
-            return []
-        now = str(self._strongest())
-        texts = [now, *(text for text in self.found if text != now)]
-        return [Genotype.parse(text, self.context.space) for text in texts]
+    def weights_loss(self, number: int, train: Batch) -> Tensor:
+        return self._loss(number, train)
 
-    def choose(self, history: Sequence[Scored]) -> Scored:
-        """The strongest genotype, whatever the scores."""
-        return history[0]
+    def _loss(self, number: int, batch: Batch, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        self.context.network.set_mixture({label: logits.softmax(0) for label, logits in self.logits(number).items()})
+        return loss_of(self.context, batch, network)
 
-    def architecture(self) -> Mapping[str, Sequence[float]]:
-        return {label: alpha.detach().softmax(0).tolist() for label, alpha in self.alphas.items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "alphas": {label: alpha.detach() for label, alpha in self.alphas.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "architecture_optimizer": self.architecture_optimizer.state_dict(),
-            "found": self.found,
-        }
+def unrolled_gradient(train: Loss, validation: Loss, weights: Sequence[Tensor], alphas: Sequence[Tensor], rate: float,
+                      joint: Callable[[Sequence[Tensor]], None] = lambda tensors: None) -> list[Tensor]:
+    """Gradient by `alphas` of validation(w − rate·∇train(w)), where w are the `weights`, which are not changed.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for label, alpha in self.alphas.items():
-                alpha.copy_(state["alphas"][label])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
-        self.found = list(state["found"])
+    The product of the mixed second derivative of `train` with v, the gradient of `validation`, is the difference of
+    its gradients by `alphas` at w ± ε·v, ε = 0.01 / ‖v‖ (Liu et al. 2019, equations 7 and 8). `joint` makes gradients
+    by weights those of all processes together, in place; the result is this process's part of their mean.
+    """
+    slopes = grad(train(weights), weights)
+    joint(slopes)
+    with torch.no_grad():
+        ahead = [(weight - rate * slope).requires_grad_() for weight, slope in zip(weights, slopes, strict=True)]
+    found = grad(validation(ahead), [*alphas, *ahead])
+    direct, vector = found[:len(alphas)], found[len(alphas):]
+    joint(vector)
+    epsilon = 0.01 / torch.stack([part.norm() for part in vector]).norm().clamp(min=1e-12)
+    plus, minus = (grad(train([weight.detach() + sign * epsilon * part
+                               for weight, part in zip(weights, vector, strict=True)]), alphas) for sign in (1, -1))
+    return [first - rate * (above - below) / (2 * epsilon)
+            for first, above, below in zip(direct, plus, minus, strict=True)]
 
-    def _descend(self, optimizer: Any, batch: Batch) -> float:
-        network = self.context.network
-        network.set_mixture({label: alpha.softmax(0) for label, alpha in self.alphas.items()})
-        self.optimizer.zero_grad()
-        self.architecture_optimizer.zero_grad()
-        return descend(self.context, optimizer, loss_of(self.context, batch), network.parameters())
 
-    def _strongest(self) -> Genotype:
-        sample = {label: options[int(self.alphas[label].argmax())]
-                  for label, options in self.context.space.options().items()}
-        return Genotype.from_sample(sample, self.context.space)
+@contextmanager
+def _still_statistics(network: nn.Module) -> Iterator[None]:
+    """Forwards in here use the batch's statistics and leave the running ones as they are."""
+    norms = norms_in(network)
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,20 +1,31 @@
 """One-shot search: uniform single-path training (Guo et al. 2020), as in Wu & Zhou (2021)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
+from configs.schema import Racing
 from configs.streams import stream
 from search.processes import mean_loss
-from search.samplers import random_samples
+from search.samplers import DRAWS, best_first, crossed, mutated, next_batch, random_samples, with_exact
 from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
 from search_space.genotype import Genotype, SpaceShape, random_genotype
 
 
 class OneShot(Strategy):
     """Each step trains one genotype drawn uniformly, or with fair paths one for each operation in turn; the result is
-    the best of N drawn candidates."""
+    the best of `search.candidates`.
+
+    These are random, or with `search.sampler` evolution random at first, and then, in generations of
+    `evolution.population`, half crossover and half mutation of the `evolution.sample` best of all so far (Guo et al.
+    2020, section 3.4). Subclasses train alike, from the same draws, start from the same random candidates, and have
+    ways of their own to get further ones.
+    """
+
+    draws: ClassVar[int] = DRAWS
+    """Further candidates in a row that are not new, or not allowed, after which random ones are taken."""
 
     def set_up(self, context: SearchContext) -> None:
         self.context = context
@@ -34,14 +45,38 @@ class OneShot(Strategy):
             context.fabric.backward(loss)
             losses.append(mean_loss(context.fabric, loss))
         context.network.set_path(paths[-1])
-        losses.append(descend(context, self.optimizer, loss_of(context, train), context.network.parameters()))
+        losses.append(descend(context, self.optimizer, loss_of(context, train), clip=True))
         return sum(losses) / len(losses)
 
     def propose(self, history: Sequence[Scored]) -> list[Genotype]:
         context = self.context
-        if history:
+        first, further = self.batches()
+        count = min(further if history else first, context.settings.candidates - len(history))
+        if count <= 0:
             return []
-        return random_samples(context.space, context.seed, context.settings.candidates, context.allowed)
+        if not history:
+            return random_samples(context, stream(context.seed, "candidates"), count)
+        generator = stream(context.seed, "candidates", len(history))
+        return next_batch(context, history, count, self.sources(history, generator), generator, self.draws)
+
+    def batches(self) -> tuple[int, int]:
+        """How many candidates are proposed at first, and how many at a time then."""
+        settings = self.context.settings
+        return (settings.evolution.population if self._evolves() else settings.candidates,) * 2
+
+    def sources(self, history: Sequence[Scored], generator: np.random.Generator) -> list[Iterator[Genotype]]:
+        """Where further candidates come from, each source endless and for an equal share of them."""
+        if not self._evolves():
+            return []
+        settings = self.context.settings.evolution
+        parents = [scored.genotype for scored in best_first(history)[:settings.sample]]
+        return [crossed(parents, generator), mutated(parents, settings.mutation, generator)]
+
+    def racing(self, racing: Racing) -> Racing:
+        return with_exact(racing, self.context.settings.evolution.sample) if self._evolves() else racing
+
+    def _evolves(self) -> bool:
+        return self.context.settings.sampler == "evolution"
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict()}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from configs.streams import stream
 from search.samplers import random_samples
 from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
 from search_space.genotype import Genotype
@@ -21,8 +22,8 @@ class RandomSearch(Strategy):
         self.context = context
         settings = context.settings
         self.steps = settings.epochs * settings.steps
-        self.genotypes = random_samples(context.space, context.seed, min(settings.architectures, self.steps),
-                                        context.allowed)
+        self.genotypes = random_samples(context, stream(context.seed, "candidates"),
+                                        min(settings.architectures, self.steps))
         self.initial = {key: value.detach().clone() for key, value in context.network.state_dict().items()}
         self.scores: dict[str, list[list[float]]] = {}
         self.optimizer = self._make_optimizer()
@@ -35,7 +36,7 @@ class RandomSearch(Strategy):
             self.optimizer = self._make_optimizer()
         network.set_path(genotype)
         self.optimizer.zero_grad()
-        loss = descend(self.context, self.optimizer, loss_of(self.context, train), network.parameters())
+        loss = descend(self.context, self.optimizer, loss_of(self.context, train), clip=True)
         if number + 1 == self.steps or self._turn(number + 1) != index:
             self.scores[str(genotype)] = self.context.evaluate(genotype).tolist()
         return loss

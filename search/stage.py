@@ -26,15 +26,15 @@ from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
 from search import STRATEGIES
-from search.alone import random_rivals, train_all
+from search.alone import random_rivals, spent_seconds, train_all
 from search.network import SearchNetwork, search_costs
 from search.processes import apart, join_norms
-from search.samplers import new_ones
+from search.samplers import random_samples
 from search.scoring import Batches, ScoringData, Unit, race, score_unit
 from search.strategy import Scored, SearchContext, Strategy
 from search.units import Finished, Store, evaluate_here, fingerprint
 from search_space.cost import Cost
-from search_space.genotype import Genotype, SpaceShape, random_genotype, write_genotype
+from search_space.genotype import Genotype, SpaceShape, write_genotype
 
 HISTORY = ("epoch", "train_loss", "val_auc", "best_auc")
 CANDIDATES = ("index", "genotype", "score", "auc", "f1", "pictures", "exact", "params", "flops", "latency_ms")
@@ -58,8 +58,8 @@ class Meter:
 
 def make_strategy(name: str) -> Strategy:
     """A strategy by its name in `STRATEGIES`."""
-    module, cls = STRATEGIES[name][0].split(":")
-    return getattr(importlib.import_module(module), cls)()
+    module, cls, *arguments = STRATEGIES[name][0].split(":")
+    return getattr(importlib.import_module(module), cls)(*arguments)
 
 
 def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | None:
@@ -226,9 +226,7 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     total, size = settings.epochs * settings.steps, settings.batch_size
     checkpointer = Checkpointer(out / "checkpoint.pt", config.checkpoint_seconds)
     meter, done, losses, history, ranking, weights = Meter(), 0, [], [], [], []
-    generator = stream(config.seed, "probes")
-    probes = new_ones(iter(lambda: random_genotype(context.space, generator), None),
-                      min(settings.probes, context.space.size), context.allowed)
+    probes = random_samples(context, stream(config.seed, "probes"), settings.probes)
     if state := checkpointer.load():
         network.load_state_dict(state["network"])
         strategy.load_state_dict(state["strategy"])
@@ -341,7 +339,8 @@ def _score_candidates(config: RunConfig, out: Path, context: SearchContext, stra
                 own = {str(genotype): values for genotype in proposals
                        if (values := strategy.own_scores(genotype)) is not None}
                 others = [str(genotype) for genotype in proposals if str(genotype) not in own]
-                values_of = own | (race(others, data, settings.racing, lambda units: evaluate(units, show), value_of)
+                racing = strategy.racing(settings.racing)
+                values_of = own | (race(others, data, racing, lambda units: evaluate(units, show), value_of)
                                    if others else {})
                 for genotype in proposals:
                     values = values_of[str(genotype)]
@@ -376,12 +375,12 @@ def _check(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     """Trains the result and random genotypes alone, alike; `alone.csv`, and what all has cost, `cost.json`."""
     settings = config.search.check
     if settings.random:
-        rivals = random_rivals(context.space, config.seed, settings.random)
-        roles = [("chosen", replace(genotype, provenance={})), *(("random", rival) for rival in rivals)]
-        rows = train_all(config, settings, roles, settings.seeds, photos, context.fabric,
-                         validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",
-                         "compare with random")
-        meter.check_seconds = sum(float(row["seconds"]) for row in rows)
+        rivals = random_rivals(context, settings.random, [genotype])
+        roles = [("chosen", genotype), *(("random", rival) for rival in rivals)]
+        train_all(config, settings, roles, settings.seeds, photos, context.fabric,
+                  validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",
+                  "compare with random")
+        meter.check_seconds = spent_seconds(out / "alone.csv")
         meter.check_pictures = len(roles) * settings.seeds * settings.steps * settings.batch_size
     write_json(out / "cost.json", {"device": str(context.fabric.device), "processes": context.fabric.world_size,
                                    **{key: round(value, 1) for key, value in vars(meter).items()}})

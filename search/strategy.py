@@ -1,17 +1,16 @@
 """The interface of a search strategy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from configs.schema import Search
+from configs.schema import Racing, Search
 from search.network import SearchNetwork
 from search.processes import average_gradients, mean_loss
 from search_space.cost import Cost, CostTable
@@ -91,6 +90,10 @@ class Strategy(ABC):
         Depends on `history` and the trained state alone, so that a resumed search need not know more.
         """
 
+    def racing(self, racing: Racing) -> Racing:
+        """How proposals are raced: as `search.racing` says, unless what is proposed next needs more exact scores."""
+        return racing
+
     def own_scores(self, genotype: Genotype) -> np.ndarray | None:
         """What `evaluate` gave when the genotype had weights of its own, P×2; None where the network's present
         weights are to be used."""
@@ -114,20 +117,22 @@ class Strategy(ABC):
         """Inverse of `state_dict`."""
 
 
-def loss_of(context: SearchContext, batch: Batch, network: nn.Module | None = None) -> Tensor:
+def loss_of(context: SearchContext, batch: Batch, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Binary cross-entropy of the network's present path or mixture."""
     images, masks = batch
     with context.fabric.autocast():
         return binary_cross_entropy_with_logits((network or context.network)(images), masks)
 
 
-def descend(context: SearchContext, optimizer: Any, loss: Tensor, clip: Iterable[nn.Parameter] = ()) -> float:
-    """One step of `optimizer` down `loss`, of several processes down their mean loss; the gradient over the parameters
-    in `clip` is cut to `search.clip_norm`. Returns the (mean) loss."""
-    context.fabric.backward(loss)
-    average_gradients(context.fabric, (parameter for group in optimizer.param_groups for parameter in group["params"]))
-    limit = context.settings.clip_norm
-    if limit is not None and (parameters := [parameter for parameter in clip if parameter.grad is not None]):
-        torch.nn.utils.clip_grad_norm_(parameters, limit)
+def descend(context: SearchContext, optimizer: Any, loss: Tensor, clip: bool = False) -> float:
+    """One step of `optimizer` down `loss`, of several processes down their mean loss; with `clip`, the gradient of its
+    parameters is cut to `search.clip_norm`. Returns the (mean) loss."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # Not those of others: a step of the architecture would else compute the gradients of all weights for nothing.
+    context.fabric.backward(loss, inputs=parameters)
+    average_gradients(context.fabric, parameters)
+    if clip and context.settings.clip_norm is not None:
+        context.fabric.clip_gradients(context.network, optimizer, max_norm=context.settings.clip_norm,
+                                      error_if_nonfinite=False)
     optimizer.step()
     return mean_loss(context.fabric, loss)

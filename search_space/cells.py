@@ -29,7 +29,7 @@ class Cell(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, first: bool,
                  slots: Sequence[Callable[[int, int, int], nn.Module]]) -> None:
         super().__init__()
-        self.first = first
+        self.first, self.stride = first, stride
         self.conv = Separable(inputs, outputs, dilation=dilation)
         self.norm = nn.BatchNorm2d(outputs)
         last = len(slots) - 1
@@ -38,7 +38,7 @@ class Cell(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in slots)
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def begin(self, x: Tensor) -> Tensor:
         """What comes before the slots: N×inputs×H×W to N×outputs×H×W."""
@@ -50,7 +50,11 @@ class Cell(nn.Module):
 
     def end(self, y: Tensor, x: Tensor) -> Tensor:
         """The sum of the slots' result and the skip from the cell's input `x`."""
-        return y + (conv_norm(x, *self.skip) if isinstance(self.skip, nn.Sequential) else x)
+        if not isinstance(self.skip, nn.Sequential):
+            return y + x
+        # In place of a stride: the gradient of a strided 1×1 convolution of few channels, channels last, writes beyond
+        # its memory on a CPU (torch 2.13).
+        return y + conv_norm(x[..., ::self.stride, ::self.stride], *self.skip)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×inputs×H×W to N×outputs×⌈H/stride⌉×⌈W/stride⌉."""

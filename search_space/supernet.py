@@ -1,8 +1,9 @@
 """The supernet: the declared space with shared weights, of which a path or a mixture is evaluated."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add, mul
 
-import torch
 from torch import Tensor, nn
 
 from search_space.cells import Cell
@@ -28,9 +29,9 @@ class Slot(nn.Module):
         """As the candidates: N×C×H×W to N×C×⌈H/stride⌉×⌈W/stride⌉."""
         if self.weights is None:
             return self.chosen(x)
-        outputs = [weight * candidate(x)
-                   for weight, candidate in zip(self.weights, self.candidates.values(), strict=True)]
-        return torch.stack(outputs).sum(0)
+        # Computed, weighed and added in NNI's order, for the same bits forward and backward.
+        outputs = [candidate(x) for candidate in self.candidates.values()]
+        return reduce(add, map(mul, outputs, self.weights))
 
 
 class Supernet(nn.Module):
@@ -38,7 +39,7 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SpaceShape, width: float = 1.0) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.width = space, width
         declared = ExtractionSpace(space, width)
         self.cells = declared.cells
         self._slots: dict[str, Slot] = {}

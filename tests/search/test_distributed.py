@@ -12,10 +12,10 @@ from torch import nn
 
 from configs.engine import make_fabric
 from configs.files import read_rows
-from configs.schema import RunConfig, Search
+from configs.schema import Differentiable, RunConfig, Search
 from forgeries.dataset import make_loader
 from giidnet import main
-from search.network import SearchNetwork
+from search.network import SearchNetwork, search_costs
 from search.processes import JointBatchNorm2d, apart, join_norms
 from search.stage import make_strategy
 from search.strategy import SearchContext
@@ -23,10 +23,12 @@ from search_space.genotype import SpaceShape
 
 WORLD, STEPS = 2, 3
 SHAPE = SpaceShape(("sep3", "relu_sep3", "relu_sep5", "identity"), 2, (64, 128), (2, 1), (1, 2))
+COSTS = search_costs(SHAPE, 0.0625, ["plain"], 32)
 CASES = {"uniform": ("one-shot", {}), "fair": ("one-shot", {"paths": "fair"}), "clip": ("one-shot", {"clip_norm": 0.1}),
-         "darts": ("darts", {})}
+         "darts": ("darts", {}), "second order": ("darts", {"differentiable": Differentiable(order=2)}),
+         "gumbel": ("gumbel", {"differentiable": Differentiable(entropy_weight=0.1)})}
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["search.stage", "search.one_shot", "search.darts"])
+PROCESSES.set_forkserver_preload(["search.stage", "search.one_shot", "search.darts", "search.gumbel"])
 
 
 def share(tensor, rank, world):
@@ -53,7 +55,7 @@ def train(case, fabric):
     if fabric.world_size > 1:
         join_norms(network)
     strategy = make_strategy(name)
-    strategy.set_up(SearchContext(fabric, network, SHAPE, Search(strategy=name, **settings), 7, None, None))
+    strategy.set_up(SearchContext(fabric, network, SHAPE, Search(strategy=name, **settings), 7, COSTS, None))
     network.train()
     losses = []
     for number in range(STEPS):
