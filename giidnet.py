@@ -116,6 +116,10 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         pending = [name for name in stages if name == "report" or not _product(name, folder).exists()]
         forged = {"search", "retrain"} | (set() if config.benchmark.data else {"benchmark"})
         photos = _photos(config, folder) if forged & set(pending) else None
+        if "search" in stages and "search" not in pending:
+            # A kill may come between the last file of a search and its end.
+            from search import remove_leftovers
+            remove_leftovers(folder)
         for name in pending:
             click.echo(f"── {name}", err=True)
             _run_stage(name, config, folder, photos)

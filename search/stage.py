@@ -1,7 +1,6 @@
 """The search stage: photographs and a configuration in, `search/genotype.yaml` and `candidates.csv` out."""
 
 import importlib
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from configs.streams import stream, torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
-from search import STRATEGIES
+from search import SCORES, STRATEGIES, remove_leftovers
 from search.alone import random_rivals, spent_seconds, train_all
 from search.network import SearchNetwork, search_costs
 from search.processes import apart, join_norms
@@ -40,9 +39,6 @@ HISTORY = ("epoch", "train_loss", "val_auc", "best_auc")
 CANDIDATES = ("index", "genotype", "score", "auc", "f1", "pictures", "exact", "params", "flops", "latency_ms")
 RANKING = ("epoch", "genotype", "auc")
 ARCHITECTURE = ("epoch", "label", "option", "weight")
-SCORES = "scores"
-"""Folder of finished units, until the search is finished."""
-
 
 @dataclass
 class Meter:
@@ -136,8 +132,7 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
         "git_revision": git_revision()})
     _check(config, out, photos, context, genotype, meter)
     write_genotype(out / "genotype.yaml", genotype)
-    Checkpointer(out / "checkpoint.pt", 0).remove()
-    shutil.rmtree(out / SCORES, ignore_errors=True)
+    remove_leftovers(folder)
     return genotype
 
 

@@ -94,14 +94,18 @@ def kill_again_and_again(rounds, folder, options):
     assert kills == 5 * rounds
 
 
-@pytest.mark.parametrize("strategy", ["one-shot", "darts"])
-def test_five_kills_change_nothing(strategy, tmp_path):
-    kill_again_and_again(1, tmp_path, [f"search.strategy={strategy}"])
+EVOLUTION = ["search.strategy=one-shot", "search.sampler=evolution", "search.evolution.population=6",
+             "search.evolution.sample=3"]
+
+
+@pytest.mark.parametrize("options", [EVOLUTION, ["search.strategy=darts"]], ids=["evolution", "darts"])
+def test_five_kills_change_nothing(options, tmp_path):
+    kill_again_and_again(1, tmp_path, options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [
-    ["search.strategy=one-shot", "forgeries.workers=1"], ["search.strategy=darts"],
+    [*EVOLUTION, "forgeries.workers=1"], ["search.strategy=gumbel"], ["search.strategy=nsga2"],
     ["search.strategy=random", "search.architectures=4"],
     ["search.strategy=one-shot", "search.storage=journal:scores.log"],
     ["search.strategy=one-shot", "search.storage=sqlite:///scores.db"]], ids=" ".join)
