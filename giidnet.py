@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,10 +88,21 @@ def _product(name: str, folder: Path) -> Path:
 def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool) -> None:
     """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished.
 
+    Of several processes (torchrun) the first does that; the others help with the search.
+
     Raises:
-        UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off.
+        UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off;
+            several processes for another stage than the search.
     """
+    if stages != ("search",):
+        _check_alone(", ".join(stages))
     _check_methods(config, stages)
+    if _variable("RANK", 0):
+        if not _product("search", folder).exists():
+            from forgeries.photos import find_photos
+            from search.stage import run_search
+            run_search(config, folder, find_photos(config.photos, config.forgeries.image_size))
+        return
     make_folder(folder)
     with locked(folder):
         saved = folder / "config.yaml"
@@ -105,6 +116,10 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         pending = [name for name in stages if name == "report" or not _product(name, folder).exists()]
         forged = {"search", "retrain"} | (set() if config.benchmark.data else {"benchmark"})
         photos = _photos(config, folder) if forged & set(pending) else None
+        if "search" in stages and "search" not in pending:
+            # A kill may come between the last file of a search and its end.
+            from search import remove_leftovers
+            remove_leftovers(folder)
         for name in pending:
             click.echo(f"── {name}", err=True)
             _run_stage(name, config, folder, photos)
@@ -119,6 +134,22 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         click.echo(f"Report: {(folder / 'results' / 'report.html').resolve()}")
     else:
         click.echo(f"Results: {folder.resolve()}")
+
+
+def _variable(name: str, default: int) -> int:
+    """What torchrun tells its processes."""
+    return int(os.environ.get(name, default))
+
+
+def _check_alone(what: str) -> None:
+    """That torchrun started no other process.
+
+    Raises:
+        UserError: it did.
+    """
+    if _variable("WORLD_SIZE", 1) > 1:
+        raise UserError(f"{what}: only the search runs on several processes; start 'giidnet search' with torchrun and "
+                        "the rest without")
 
 
 def _check_same(config: "RunConfig", folder: Path) -> None:
@@ -238,6 +269,22 @@ def search(source: str | None, out: Path | None, resume: bool, overrides: tuple[
     run(config, ("search",), folder, resume)
 
 
+@cli.command("search-worker")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder of the search to help.")
+def search_worker(out: Path) -> None:
+    """Score candidates for a search with search.storage, here or on another machine, until it has all scores.
+
+    Any number of workers may join and leave at any time.
+    """
+    if not (out / "config.yaml").exists():
+        raise UserError(f"{out}: no run there (no config.yaml); start the search first")
+    config = load_config(out / "config.yaml", names=registries())
+    from configs.engine import pick_device
+    from forgeries.photos import find_photos
+    from search.stage import assist
+    assist(config, out, find_photos(config.photos, config.forgeries.image_size), pick_device(config.device))
+
+
 @cli.command("rank-study")
 @config_options
 def rank_study(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...]) -> None:
@@ -247,6 +294,7 @@ def rank_study(source: str | None, out: Path | None, resume: bool, overrides: tu
     was started with: what was trained alone is kept.
     """
     config, folder = _configure(source, out, overrides)
+    _check_alone("rank-study")
     from search.rank_study import check_study, run_rank_study
     check_study(config)
     if not _product("search", folder).exists():
@@ -713,6 +761,12 @@ def _one_line_errors(debug: bool, command: str = "") -> Iterator[None]:
         sys.exit(130)
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `giidnet`."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -724,7 +778,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="surrogateescape")
     # --debug is meant wherever it stands.
     plain = [word for word in words if word != "--debug"]
-    with _one_line_errors(plain != words, plain[0] if plain else ""):
+    # Of several processes one speaks for all.
+    with _silence() if _variable("RANK", 0) else nullcontext(), _one_line_errors(plain != words,
+                                                                                plain[0] if plain else ""):
         cli(plain, standalone_mode=False, prog_name="giidnet")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import subprocess
 import time
 from collections.abc import Mapping
@@ -20,12 +21,22 @@ from configs.schema import RunConfig
 
 
 def make_fabric(config: RunConfig) -> Fabric:
-    """Lightning Fabric on the configured device and precision.
+    """Lightning Fabric on the configured device and precision; with torchrun, one of its processes.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: a GPU is asked for and there is none, or fewer than processes.
     """
-    return Fabric(accelerator=pick_device(config.device), devices=1, precision=config.precision)
+    accelerator = pick_device(config.device)
+    world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if world == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=config.precision)
+    if accelerator == "cuda" and torch.cuda.device_count() < local:
+        raise UserError(f"{local} processes for {torch.cuda.device_count()} CUDA devices; start torchrun with "
+                        "--nproc-per-node of at most that, or set device=cpu")
+    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=world // local, strategy="ddp",
+                    precision=config.precision)
+    fabric.launch()
+    return fabric
 
 
 def pick_device(name: str) -> str:
@@ -85,8 +96,23 @@ def check_finite(loss: float, step: int, key: str) -> float:
         UserError: it is not finite; `key` is the learning rate to lower.
     """
     if not math.isfinite(loss):
-        raise UserError(f"the loss became {loss} at step {step}; lower {key} (the last checkpoint is kept)")
+        raise UserError(_diverged(f"the loss became {loss} at step {step}", key))
     return loss
+
+
+def check_weights(state: Mapping[str, torch.Tensor], step: int, key: str) -> None:
+    """A finite loss can leave weights that are not, by its gradient: those must not replace a good checkpoint.
+
+    Raises:
+        UserError: some of `state` is not finite; `key` is the learning rate to lower.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise UserError(_diverged(f"weights are not finite after step {step}", key))
+
+
+def _diverged(what: str, key: str) -> str:
+    return (f"{what}; lower {key} and name another --out (the last good checkpoint is kept, but a resumed run repeats "
+            "what led here)")
 
 
 def versions() -> dict[str, str]:

@@ -175,10 +175,14 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div_(255)
 
 
-def make_loader(dataset: PictureDataset, batch_size: int, workers: int, start: int = 0) -> DataLoader:
-    """Batches of the dataset in order, from item `start`; the same for any number of workers."""
-    return DataLoader(dataset, batch_size, sampler=range(start, len(dataset)), num_workers=workers,
-                      worker_init_fn=one_thread, generator=torch.Generator())
+def make_loader(dataset: PictureDataset, batch_size: int, workers: int, start: int = 0, rank: int = 0,
+                world: int = 1) -> DataLoader:
+    """Batches of the dataset in order, from item `start`; the same for any number of workers.
+
+    Process `rank` of `world` gets its share of each batch, every world-th item; `world` divides `batch_size`.
+    """
+    return DataLoader(dataset, batch_size // world, sampler=range(start + rank, len(dataset), world),
+                      num_workers=workers, worker_init_fn=one_thread, generator=torch.Generator())
 
 
 def one_thread(worker: int) -> None:

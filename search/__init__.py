@@ -1,5 +1,11 @@
 """Search: strategies that find a genotype on one supernet."""
 
+import shutil
+from pathlib import Path
+
+SCORES = "scores"
+"""Folder of finished units in `search/`, until the search is finished."""
+
 STRATEGIES = {
     "one-shot": ("search.one_shot:OneShot", "uniform single path, then the best of N candidates, random or evolved"),
     "evolution": ("search.evolution:RegularisedEvolution", "one-shot training, then regularised evolution"),
@@ -28,3 +34,9 @@ import torch."""
 def list_strategies() -> list[str]:
     """Names that `search.strategy` may hold."""
     return list(STRATEGIES)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what the finished search of the run folder `folder` kept to be resumed."""
+    (folder / "search" / "checkpoint.pt").unlink(missing_ok=True)
+    shutil.rmtree(folder / "search" / SCORES, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.func import functional_call
 
 from search.differentiable import DifferentiableStrategy
 from search.network import norms_in
+from search.processes import average
 from search.strategy import Batch, loss_of
 
 Loss = Callable[[Sequence[Tensor]], Tensor]
@@ -39,7 +41,8 @@ class Darts(DifferentiableStrategy):
         with _still_statistics(self.context.network):
             gradient = unrolled_gradient(lambda weights: loss(weights, train),
                                          lambda weights: loss(weights, validation) + self.penalty(),
-                                         list(named.values()), alphas, self.context.settings.learning_rate)
+                                         list(named.values()), alphas, self.context.settings.learning_rate,
+                                         partial(average, self.context.fabric))
         # Descended as a loss of that gradient, so that all optimisers step alike, also in mixed precision.
         return torch.stack([(alpha * slope).sum() for alpha, slope in zip(alphas, gradient, strict=True)]).sum()
 
@@ -51,18 +54,21 @@ class Darts(DifferentiableStrategy):
         return loss_of(self.context, batch, network)
 
 
-def unrolled_gradient(train: Loss, validation: Loss, weights: Sequence[Tensor], alphas: Sequence[Tensor],
-                      rate: float) -> list[Tensor]:
+def unrolled_gradient(train: Loss, validation: Loss, weights: Sequence[Tensor], alphas: Sequence[Tensor], rate: float,
+                      joint: Callable[[Sequence[Tensor]], None] = lambda tensors: None) -> list[Tensor]:
     """Gradient by `alphas` of validation(w − rate·∇train(w)), where w are the `weights`, which are not changed.
 
     The product of the mixed second derivative of `train` with v, the gradient of `validation`, is the difference of
-    its gradients by `alphas` at w ± ε·v, ε = 0.01 / ‖v‖ (Liu et al. 2019, equations 7 and 8).
+    its gradients by `alphas` at w ± ε·v, ε = 0.01 / ‖v‖ (Liu et al. 2019, equations 7 and 8). `joint` makes gradients
+    by weights those of all processes together, in place; the result is this process's part of their mean.
     """
     slopes = grad(train(weights), weights)
+    joint(slopes)
     with torch.no_grad():
         ahead = [(weight - rate * slope).requires_grad_() for weight, slope in zip(weights, slopes, strict=True)]
     found = grad(validation(ahead), [*alphas, *ahead])
     direct, vector = found[:len(alphas)], found[len(alphas):]
+    joint(vector)
     epsilon = 0.01 / torch.stack([part.norm() for part in vector]).norm().clamp(min=1e-12)
     plus, minus = (grad(train([weight.detach() + sign * epsilon * part
                                for weight, part in zip(weights, vector, strict=True)]), alphas) for sign in (1, -1))

@@ -8,6 +8,7 @@ import torch
 
 from configs.schema import Racing
 from configs.streams import stream
+from search.processes import mean_loss
 from search.samplers import DRAWS, best_first, crossed, mutated, next_batch, random_samples, with_exact
 from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
 from search_space.genotype import Genotype, SpaceShape, random_genotype
@@ -42,7 +43,7 @@ class OneShot(Strategy):
             context.network.set_path(path)
             loss = loss_of(context, train)
             context.fabric.backward(loss)
-            losses.append(loss.item())
+            losses.append(mean_loss(context.fabric, loss))
         context.network.set_path(paths[-1])
         losses.append(descend(context, self.optimizer, loss_of(context, train), clip=True))
         return sum(losses) / len(losses)

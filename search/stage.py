@@ -1,8 +1,9 @@
 """The search stage: photographs and a configuration in, `search/genotype.yaml` and `candidates.csv` out."""
 
 import importlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,24 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
+from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import Checkpointer, check_finite, git_revision, make_fabric, versions
+from configs.engine import Checkpointer, check_finite, check_weights, git_revision, make_fabric, versions
 from configs.errors import UserError
-from configs.files import read_rows, write_atomic, write_json, write_rows
+from configs.files import make_folder, read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
-from search import STRATEGIES
+from search import SCORES, STRATEGIES, remove_leftovers
 from search.alone import random_rivals, spent_seconds, train_all
 from search.network import SearchNetwork, search_costs
+from search.processes import apart, join_norms
 from search.samplers import random_samples
-from search.scoring import Batches, Evaluate, ScoringData, Unit, race, score_unit
+from search.scoring import Batches, ScoringData, Unit, race, score_unit
 from search.strategy import Scored, SearchContext, Strategy
+from search.units import Finished, Store, evaluate_here, fingerprint
 from search_space.cost import Cost
 from search_space.genotype import Genotype, SpaceShape, write_genotype
 
@@ -35,7 +39,6 @@ HISTORY = ("epoch", "train_loss", "val_auc", "best_auc")
 CANDIDATES = ("index", "genotype", "score", "auc", "f1", "pictures", "exact", "params", "flops", "latency_ms")
 RANKING = ("epoch", "genotype", "auc")
 ARCHITECTURE = ("epoch", "label", "option", "weight")
-
 
 @dataclass
 class Meter:
@@ -55,35 +58,68 @@ def make_strategy(name: str) -> Strategy:
     return getattr(importlib.import_module(module), cls)(*arguments)
 
 
-def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype:
+def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | None:
     """Runs, or continues, the search of `config` in the run folder `folder`; returns the genotype found.
 
     Writes `search/genotype.yaml`, `candidates.csv`, `history.csv`, `ranking.csv`, `supernet.safetensors`,
-    `alone.csv`, `cost.json`, and for differentiable strategies `architecture.csv`.
+    `alone.csv`, `cost.json`, and for differentiable strategies `architecture.csv`. Of several processes the first
+    alone writes; the others take part in the training, then score with it where there is a storage, and return None.
+
+    Raises:
+        UserError: see `open_storage`; the processes do not divide a batch; training diverges.
     """
     out, settings, space = folder / "search", config.search, SpaceShape.of(config.space)
     fabric = make_fabric(config)
-    torch.manual_seed(torch_seed(config.seed, "supernet"))
-    network = SearchNetwork(space, config.space.width, settings.streams).to(fabric.device)
+    if settings.batch_size % fabric.world_size:
+        raise UserError(f"search.batch_size = {settings.batch_size}: must be a multiple of the "
+                        f"{fabric.world_size} processes")
+    storage = None
+    if settings.storage and fabric.is_global_zero:
+        from search.workers import open_storage
+        storage = open_storage(settings.storage, make_folder(folder))
+    network = make_network(config, fabric.device)
     data = scoring_data(config, photos, fabric.device)
-    memory = settings.prefix_megabytes * 2**20
-    everything = range(len(data.validation))
+    compute = scorer(config, network, data)
 
     def evaluate_one(genotype: Genotype) -> np.ndarray:
-        unit = Unit((str(genotype),), 0, len(everything), len(data.recalibration))
-        return score_unit(network, unit, data, memory)[0]
+        # By each process, to the same end, rather than by one for which the others wait.
+        with apart(network):
+            return compute(Unit((str(genotype),), 0, len(data.validation), len(data.recalibration)))[0]
 
     costs = search_costs(space, config.space.width, settings.streams, config.forgeries.image_size, settings.latency)
+    if fabric.world_size > 1:
+        # Measured latencies differ, and limits on them must not.
+        costs = fabric.broadcast(costs)
     context = SearchContext(fabric, network, space, settings, config.seed, costs, evaluate_one)
     strategy = make_strategy(settings.strategy)
+    if fabric.world_size > 1:
+        join_norms(network)
     strategy.set_up(context)
-    with SummaryWriter(str(folder / "tensorboard" / "search")) as board:
-        meter = _train(config, out, photos, context, strategy, board)
+    board = SummaryWriter(str(folder / "tensorboard" / "search")) if fabric.is_global_zero else None
+    meter = _train(config, out, photos, context, strategy, board)
+    if fabric.world_size > 1:
+        distributed.destroy_process_group()
+    if board is None:
+        if settings.storage:
+            assist(config, folder, photos, fabric.device)
+        return None
+    with board, apart(network):
+        mark = fingerprint(out / "supernet.safetensors", data)
+        offers = None
+        if storage:
+            from search.workers import Offers, evaluate_shared
+            offers = Offers.open(storage, f"{config.name}-{mark}")
+            offers.set_finished(False)
+        store = Store.open(out / SCORES, mark)
 
-        def evaluate(units: Sequence[Unit]) -> list[np.ndarray]:
-            return [score_unit(network, unit, data, memory) for unit in units]
+        def evaluate(units: Sequence[Unit], finished: Finished) -> list[np.ndarray]:
+            return evaluate_shared(units, store, compute, finished, offers) if offers \
+                else evaluate_here(units, store, compute, finished)
 
-        history = _score_candidates(config, out, context, strategy, data, evaluate, meter, board)
+        history = _score_candidates(config, out, context, strategy, data, evaluate, board)
+        if offers:
+            offers.set_finished(True)
+        meter.score_seconds, meter.score_pictures = store.cost()
     best = strategy.choose(history)
     genotype = replace(best.genotype, provenance={
         "strategy": settings.strategy, "seed": config.seed, "score": best.score, "auc": best.auc,
@@ -96,8 +132,60 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype:
         "git_revision": git_revision()})
     _check(config, out, photos, context, genotype, meter)
     write_genotype(out / "genotype.yaml", genotype)
-    Checkpointer(out / "checkpoint.pt", 0).remove()
+    remove_leftovers(folder)
     return genotype
+
+
+def assist(config: RunConfig, folder: Path, photos: PhotoSet, device: torch.device | str) -> None:
+    """Scores candidates for the search that runs in `folder`, from the end of its training to that of its scoring.
+
+    Raises:
+        UserError: the search has no storage, or other pictures come out here than there.
+    """
+    from search.workers import Offers, open_storage, work
+    out, settings = folder / "search", config.search
+    if settings.storage is None:
+        raise UserError(f"{folder}: its search shares nothing; start it with search.storage=journal:scores.log or "
+                        "another storage")
+    storage = open_storage(settings.storage, folder)
+    found = _wait_for_scoring(out)
+    if found is None:
+        return
+    network = make_network(config, device)
+    network.load_state_dict(load((out / "supernet.safetensors").read_bytes()))
+    data = scoring_data(config, photos, device)
+    mark = fingerprint(out / "supernet.safetensors", data)
+    if mark != found and (out / SCORES / found).exists():
+        raise UserError(f"{folder}: other validation pictures come out here than in the search; a worker needs the "
+                        "same photographs and the same versions of the packages")
+    store = Store(out / SCORES / mark)
+    count = work(store, scorer(config, network, data), Offers.open(storage, f"{config.name}-{mark}"))
+    print(f"worker: {count} units scored; the search needs no more", file=sys.stderr, flush=True)
+
+
+def _wait_for_scoring(out: Path) -> str | None:
+    """The fingerprint of what is scored once that has begun; None when all is finished."""
+    told = False
+    while not (out / "genotype.yaml").exists():
+        if found := sorted((out / SCORES).glob("*")):
+            return found[0].name
+        if not told:
+            print(f"waiting for the training of the search in {out.parent}", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(0.5)
+    return None
+
+
+def make_network(config: RunConfig, device: torch.device | str) -> SearchNetwork:
+    """The search network with the initial weights of the run's seed."""
+    torch.manual_seed(torch_seed(config.seed, "supernet"))
+    return SearchNetwork(SpaceShape.of(config.space), config.space.width, config.search.streams).to(device)
+
+
+def scorer(config: RunConfig, network: SearchNetwork, data: ScoringData) -> Callable[[Unit], np.ndarray]:
+    """`score_unit` with the network's present weights."""
+    memory = config.search.prefix_megabytes * 2**20
+    return lambda unit: score_unit(network, unit, data, memory)
 
 
 def scored_methods(config: RunConfig) -> list[str]:
@@ -105,7 +193,7 @@ def scored_methods(config: RunConfig) -> list[str]:
     return method_names(config.search.objective.methods or config.forgeries.methods)
 
 
-def scoring_data(config: RunConfig, photos: PhotoSet, device: torch.device) -> ScoringData:
+def scoring_data(config: RunConfig, photos: PhotoSet, device: torch.device | str) -> ScoringData:
     """Validation forgeries, of each method of the objective as many, and training ones for batch-norm statistics."""
     settings, recipe = config.search, Recipe.of(config)
     count = settings.recalibration_batches * settings.batch_size
@@ -114,7 +202,7 @@ def scoring_data(config: RunConfig, photos: PhotoSet, device: torch.device) -> S
     return ScoringData(validation_batches(config, photos, device, "search-score"), recalibration)
 
 
-def validation_batches(config: RunConfig, photos: PhotoSet, device: torch.device, stream_name: str) -> Batches:
+def validation_batches(config: RunConfig, photos: PhotoSet, device: torch.device | str, stream_name: str) -> Batches:
     """`search.validation_images` forgeries of validation photographs, methods of the objective by turns."""
     settings = config.search
     recipe = replace(Recipe.of(config), methods=tuple(settings.objective.methods or config.forgeries.methods))
@@ -122,14 +210,14 @@ def validation_batches(config: RunConfig, photos: PhotoSet, device: torch.device
                                    balanced=True, flip=False), config, device)
 
 
-def _batches(dataset: ForgeryDataset, config: RunConfig, device: torch.device) -> Batches:
+def _batches(dataset: ForgeryDataset, config: RunConfig, device: torch.device | str) -> Batches:
     loader = make_loader(dataset, config.search.batch_size, config.forgeries.workers)
     return [(images.to(device), masks.to(device)) for images, masks in loader]
 
 
 def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContext, strategy: Strategy,
-           board: SummaryWriter) -> Meter:
-    settings, recipe, network = config.search, Recipe.of(config), context.network
+           board: SummaryWriter | None) -> Meter:
+    settings, recipe, network, fabric = config.search, Recipe.of(config), context.network, context.fabric
     total, size = settings.epochs * settings.steps, settings.batch_size
     checkpointer = Checkpointer(out / "checkpoint.pt", config.checkpoint_seconds)
     meter, done, losses, history, ranking, weights = Meter(), 0, [], [], [], []
@@ -142,9 +230,11 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
 
     def batches(stream_name: str, source: Sequence[Any]) -> Any:
         dataset = ForgeryDataset(source, recipe, config.seed, stream_name, settings.steps * size, settings.epochs)
-        return iter(make_loader(dataset, size, config.forgeries.workers, start=done * size))
+        return iter(make_loader(dataset, size, config.forgeries.workers, done * size, fabric.global_rank,
+                                fabric.world_size))
 
     def save_state(step: int) -> None:
+        check_weights(network.state_dict(), step - 1, "search.learning_rate")
         checkpointer.save({"network": network.state_dict(), "strategy": strategy.state_dict(), "step": step,
                            "losses": losses, "history": history, "ranking": ranking, "weights": weights,
                            "meter": vars(meter)})
@@ -163,7 +253,7 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
                     other = other_images.to(device), other_masks.to(device)
                 loss = strategy.step(step, (images.to(device), masks.to(device)), other)
                 losses.append(check_finite(loss, step, "search.learning_rate"))
-                meter.train_pictures += len(images) * (1 + strategy.uses_validation)
+                meter.train_pictures += size * (1 + strategy.uses_validation)
                 epoch, position = divmod(step + 1, settings.steps)
                 ended = position == 0 and strategy.epoch_end(epoch - 1)
                 if position == 0:
@@ -179,16 +269,18 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
                                     "best_auc": f"{max(scores):.9g}" if scores else ""})
                     losses.clear()
                     for key in HISTORY[1:]:
-                        if history[-1][key]:
+                        if board and history[-1][key]:
                             board.add_scalar(f"search/{key}", float(history[-1][key]), epoch)
                 now = time.monotonic()
                 meter.train_seconds, started = meter.train_seconds + now - started, now
-                if ended or checkpointer.due() or step + 1 == total:
+                if board and (ended or checkpointer.due() or step + 1 == total):
                     save_state(total if ended else step + 1)
                 figure = history[-1]["best_auc"] if history else ""
                 progress.update(loss=f"{loss:.3f}", best=f"{float(figure):.3f}" if figure else "–")
                 if ended:
                     break
+    if board is None:
+        return meter
     write_rows(out / "history.csv", HISTORY, history)
     write_rows(out / "ranking.csv", RANKING, ranking)
     if weights:
@@ -199,8 +291,12 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
 
 
 def _score_candidates(config: RunConfig, out: Path, context: SearchContext, strategy: Strategy, data: ScoringData,
-                      evaluate: Evaluate, meter: Meter, board: SummaryWriter) -> list[Scored]:
-    """Scores what the strategy proposes, batch by batch, and writes `candidates.csv` after each."""
+                      evaluate: Callable[[Sequence[Unit], Finished], list[np.ndarray]], board: SummaryWriter,
+                      ) -> list[Scored]:
+    """Scores what the strategy proposes, batch by batch, and writes `candidates.csv` after each.
+
+    `evaluate` is told what to do with each unit that is finished.
+    """
     path, settings = out / "candidates.csv", config.search
     objective = settings.objective
     _, largest = context.costs.range()
@@ -215,34 +311,43 @@ def _score_candidates(config: RunConfig, out: Path, context: SearchContext, stra
         return mean - objective.cost_weight * price / prices[objective.cost]
 
     saved = [_parse(row, context.space) for row in read_rows(path)]
+    part, best = 0.0, (0, -np.inf)
+
+    def show(unit: Unit, values: np.ndarray) -> None:
+        nonlocal part, best
+        # How far a batch is, in candidates (the last one counts when its row is written); the best of those that a
+        # race has looked at longest.
+        before = int(part)
+        part = min(part + len(unit.genotypes) * (unit.stop - unit.start) / len(data.validation), len(proposals) - 1)
+        best = max(best, (unit.stop, max(map(value_of, unit.genotypes, values))))
+        progress.update(int(part) - before, best=f"{best[1]:.3f}")
+
     history: list[Scored] = []
     with Progress("score candidates", settings.candidates, 0, unit="candidate") as progress:
         while proposals := strategy.propose(history):
             found = saved[len(history):len(history) + len(proposals)]
             if [scored.genotype for scored in found] != proposals[:len(found)]:
                 raise UserError(f"{path}: holds other candidates than this search proposes; delete it to score anew")
+            part, best = 0.0, (0, -np.inf)
             if len(found) < len(proposals):
-                started = time.monotonic()
                 found = []
                 own = {str(genotype): values for genotype in proposals
                        if (values := strategy.own_scores(genotype)) is not None}
                 others = [str(genotype) for genotype in proposals if str(genotype) not in own]
                 racing = strategy.racing(settings.racing)
-                values_of = own | (race(others, data, racing, evaluate, value_of) if others else {})
+                values_of = own | (race(others, data, racing, lambda units: evaluate(units, show), value_of)
+                                   if others else {})
                 for genotype in proposals:
                     values = values_of[str(genotype)]
                     auc, f1 = map(float, np.nanmean(values, 0))
                     found.append(Scored(genotype, value_of(str(genotype), values), auc, f1, len(values),
                                         len(values) == data.pictures, context.costs.of(genotype)))
-                    if str(genotype) not in own:
-                        meter.score_pictures += len(values)
                 write_rows(path, CANDIDATES, [_row(index, scored) for index, scored in enumerate(history + found)])
-                meter.score_seconds += time.monotonic() - started
                 for index, scored in enumerate(found, len(history)):
                     board.add_scalar("search/candidate_score", scored.score, index)
             history += found
-            best = max(history, key=lambda scored: (scored.exact, scored.score))
-            progress.update(len(found), best=f"{best.score:.3f}")
+            leader = max(history, key=lambda scored: (scored.exact, scored.score))
+            progress.update(len(found) - int(part), best=f"{leader.score:.3f}")
     return history
 
 

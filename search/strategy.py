@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from configs.schema import Racing, Search
 from search.network import SearchNetwork
+from search.processes import average_gradients, mean_loss
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape
 
@@ -124,13 +125,14 @@ def loss_of(context: SearchContext, batch: Batch, network: Callable[[Tensor], Te
 
 
 def descend(context: SearchContext, optimizer: Any, loss: Tensor, clip: bool = False) -> float:
-    """One step of `optimizer` down `loss`; with `clip`, the gradient of its parameters is cut to `search.clip_norm`.
-    Returns the loss."""
+    """One step of `optimizer` down `loss`, of several processes down their mean loss; with `clip`, the gradient of its
+    parameters is cut to `search.clip_norm`. Returns the (mean) loss."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     # Not those of others: a step of the architecture would else compute the gradients of all weights for nothing.
-    context.fabric.backward(loss, inputs=[parameter for group in optimizer.param_groups
-                                          for parameter in group["params"]])
+    context.fabric.backward(loss, inputs=parameters)
+    average_gradients(context.fabric, parameters)
     if clip and context.settings.clip_norm is not None:
         context.fabric.clip_gradients(context.network, optimizer, max_norm=context.settings.clip_norm,
                                       error_if_nonfinite=False)
     optimizer.step()
-    return loss.item()
+    return mean_loss(context.fabric, loss)

@@ -1,7 +1,9 @@
 """The search stage: its files agree with each other, and what goes wrong is told in one line."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,12 +12,14 @@ from configs.errors import UserError
 from configs.files import read_rows, write_rows
 from configs.schema import Photos, RunConfig
 from forgeries.photos import find_photos
-from search import list_strategies, stage
+from search import stage
 from search.network import SearchNetwork
+from search.one_shot import OneShot
 from search_space.genotype import SpaceShape, read_genotype
 
-OWN = [name for name in list_strategies() if not name.startswith("nni:")]
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
+STRATEGIES = ["one-shot", "darts", "gumbel", "random"]
+DIFFERENTIABLE = ["darts", "gumbel"]
 SCORES = [0.5, 0.25, 0.75, 9e-05]
 """As text the last is the largest."""
 
@@ -25,8 +29,16 @@ def configure(**search):
         "device": "cpu", "seed": 3, "forgeries": {"methods": ["TE"], "image_size": 32, "workers": 0},
         "space": {"cells": 2, "slots": 1, "channels": [64, 128], "strides": [2, 1], "dilations": [1, 1],
                   "width": 0.0625},
-        "search": {"epochs": 2, "steps": 2, "batch_size": 2, "candidates": 4, "validation_images": 2,
-                   "recalibration_batches": 1} | search})
+        "search": {"epochs": 2, "steps": 2, "batch_size": 2, "candidates": 4, "architectures": 2,
+                   "validation_images": 2, "recalibration_batches": 1, "probes": 2,
+                   "check": {"random": 2, "steps": 1, "batch_size": 2}} | search})
+
+
+def give_scores(monkeypatch, scores):
+    """Each genotype's AUC, by the order in which they are scored after the training."""
+    given = iter(scores)
+    monkeypatch.setattr(stage, "race", lambda texts, data, *_: {text: np.full((data.pictures, 2), next(given))
+                                                                for text in texts})
 
 
 def parameters(genotype, channels, strides):
@@ -41,33 +53,37 @@ def parameters(genotype, channels, strides):
     return total
 
 
-@pytest.mark.parametrize("strategy", OWN)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_files_of_a_search_agree(strategy, tmp_path):
     config = configure(strategy=strategy)
     space, out = SpaceShape.of(config.space), tmp_path / "search"
     found = stage.run_search(config, tmp_path, PHOTOS)
     rows, genotype = read_rows(out / "candidates.csv"), read_genotype(out / "genotype.yaml", space)
-    chosen = max(rows, key=lambda row: float(row["auc"])) if strategy == "one-shot" else rows[0]
+    chosen = rows[0] if strategy in DIFFERENTIABLE else max(rows, key=lambda row: float(row["score"]))
     assert genotype == found and str(genotype) == chosen["genotype"]
     assert [int(row["index"]) for row in rows] == list(range(len(rows)))
     for row in rows:
         assert int(row["params"]) == parameters(found.parse(row["genotype"], space), (4, 8), (2, 1))
         assert int(row["flops"]) > 0 and row["latency_ms"] == ""
+        assert (row["pictures"], row["exact"]) == ("2", "1") and row["score"] == row["auc"]
+    seen = 2 * 2 * 2 * (2 if strategy in DIFFERENTIABLE else 1)
     expected = {"strategy": strategy, "seed": 3, "score": float(chosen["auc"]), "width": 0.0625,
-                "candidates_scored": len(rows), "methods": ["TE"],
-                "pictures_seen": 2 * 2 * 2 * (2 if strategy == "darts" else 1),
+                "candidates_scored": len(rows), "methods": ["TE"], "methods_scored": ["TE"], "pictures_seen": seen,
                 "photos_train": [photo.name for photo in PHOTOS.train],
                 "photos_val": [photo.name for photo in PHOTOS.val]}
     assert expected.items() <= {key: genotype.provenance[key] for key in expected}.items() \
         and genotype.provenance["versions"]["torch"] == torch.__version__
+    cost = json.loads((out / "cost.json").read_text())
+    assert (cost["train_pictures"], cost["check_pictures"]) == (seen, (1 + 2) * 2 * 1 * 2)
+    assert cost["score_pictures"] == (0 if strategy == "random" else 2 * len(rows))
+    assert [row["role"] for row in read_rows(out / "alone.csv")] == ["chosen", "random", "random"] * 2
     SearchNetwork(space, 0.0625, ["plain"]).load_state_dict(load_file(out / "supernet.safetensors"))
     assert [row["epoch"] for row in read_rows(out / "history.csv")] == ["1", "2"]
-    assert not (out / "checkpoint.pt").exists()
+    assert not (out / "checkpoint.pt").exists() and not (out / "scores").exists()
 
 
 def test_one_shot_takes_the_best_score_as_a_number(tmp_path, monkeypatch):
-    scores = iter([0.5] * stage.PROBES * 2 + SCORES)
-    monkeypatch.setattr(stage, "score", lambda *_: next(scores))
+    give_scores(monkeypatch, SCORES)
     found = stage.run_search(configure(), tmp_path, PHOTOS)
     rows = read_rows(tmp_path / "search" / "candidates.csv")
     assert [float(row["auc"]) for row in rows] == SCORES
@@ -83,28 +99,47 @@ def test_darts_takes_its_own_choice_whatever_others_score(tmp_path, monkeypatch)
             with torch.no_grad():
                 for alpha in self.alphas.values():
                     alpha[epoch] += 10 * (epoch + 1)
-            super().epoch_end(epoch)
-            proposals.append(str(self.propose(1)[0]))
+            ended = super().epoch_end(epoch)
+            proposals.append(str(self.propose([])[0]))
+            return ended
 
     monkeypatch.setattr(stage, "make_strategy", lambda name: Epochs())
-    scores = iter([0.5, 0.5, 0.5, 0.25, 0.75])
-    monkeypatch.setattr(stage, "score", lambda *_: next(scores))
+    give_scores(monkeypatch, [0.25, 0.75])
     found = stage.run_search(configure(strategy="darts"), tmp_path, PHOTOS)
     assert [row["genotype"] for row in read_rows(tmp_path / "search" / "candidates.csv")] == proposals[::-1]
     assert str(found) == proposals[-1] and found.provenance["score"] == 0.25
 
 
-@pytest.mark.parametrize("strategy", OWN)
-@pytest.mark.parametrize("steps, expected", [(3, r"became (nan|inf) at step \d; "), (1, r"not finite; ")])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("steps, expected", [(3, r"became (nan|inf) at step \d; "), (1, r"not finite")])
 def test_divergence_in_an_epoch_and_in_its_last_step_is_told_in_one_line(strategy, steps, expected, tmp_path):
-    with pytest.raises(UserError, match=expected + r"lower search\.learning_rate") as error:
+    with pytest.raises(UserError, match=expected + r".*lower search\.learning_rate") as error:
         stage.run_search(configure(strategy=strategy, steps=steps, learning_rate=1e30), tmp_path, PHOTOS)
     assert "\n" not in str(error.value) and not (tmp_path / "search" / "genotype.yaml").exists()
 
 
+def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(tmp_path, monkeypatch):
+    class Poisoned(OneShot):
+        def step(self, number, train, validation):
+            loss = super().step(number, train, validation)
+            if number == 1:
+                next(self.context.network.parameters()).data[0] = torch.nan
+            return loss
+
+    monkeypatch.setattr(stage, "make_strategy", lambda name: Poisoned())
+    config = configure(steps=3).model_copy(update={"checkpoint_seconds": 0.0})
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"weights are not finite after step 1; lower search\.learning_rate"):
+            stage.run_search(config, tmp_path, PHOTOS)
+        state = torch.load(tmp_path / "search" / "checkpoint.pt")
+        assert state["step"] == 1 and all(value.isfinite().all() for value in state["network"].values())
+
+
 def test_candidates_of_another_search_are_refused(tmp_path):
     path = tmp_path / "search" / "candidates.csv"
-    write_rows(path, stage.CANDIDATES, [{"index": 0, "genotype": "identity|nothing", "auc": 0.9}])
+    write_rows(path, stage.CANDIDATES, [{
+        "index": 0, "genotype": "identity|identity", "score": 0.9, "auc": 0.9, "f1": 0, "pictures": 2, "exact": 1,
+        "params": 1, "flops": 1}])
     with pytest.raises(UserError, match="other candidates"):
         stage.run_search(configure(), tmp_path, PHOTOS)
     assert len(read_rows(path)) == 1
