@@ -27,7 +27,7 @@ def make_fabric(config: RunConfig) -> Fabric:
         UserError: a GPU is asked for and there is none, or fewer than processes.
     """
     accelerator = pick_device(config.device)
-    world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    world, local = count_processes(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if world == 1:
         return Fabric(accelerator=accelerator, devices=1, precision=config.precision)
     if accelerator == "cuda" and torch.cuda.device_count() < local:
@@ -37,6 +37,11 @@ def make_fabric(config: RunConfig) -> Fabric:
                     precision=config.precision)
     fabric.launch()
     return fabric
+
+
+def count_processes() -> int:
+    """Processes that torchrun started together; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def pick_device(name: str) -> str:

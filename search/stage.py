@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import Checkpointer, check_finite, check_weights, git_revision, make_fabric, versions
+from configs.engine import Checkpointer, check_finite, check_weights, count_processes, git_revision, make_fabric, versions
 from configs.errors import UserError
 from configs.files import make_folder, read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
@@ -69,10 +69,11 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
         UserError: see `open_storage`; the processes do not divide a batch; training diverges.
     """
     out, settings, space = folder / "search", config.search, SpaceShape.of(config.space)
-    fabric = make_fabric(config)
-    if settings.batch_size % fabric.world_size:
+    # Before processes connect: one that leaves then is a broken connection to the others.
+    if settings.batch_size % count_processes():
         raise UserError(f"search.batch_size = {settings.batch_size}: must be a multiple of the "
-                        f"{fabric.world_size} processes")
+                        f"{count_processes()} processes")
+    fabric = make_fabric(config)
     storage = None
     if settings.storage and fabric.is_global_zero:
         from search.workers import open_storage
