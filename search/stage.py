@@ -15,7 +15,15 @@ from safetensors.torch import load, save
 from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import Checkpointer, check_finite, check_weights, count_processes, git_revision, make_fabric, versions
+from configs.engine import (
+    Checkpointer,
+    check_finite,
+    check_weights,
+    count_processes,
+    git_revision,
+    make_fabric,
+    versions,
+)
 from configs.errors import UserError
 from configs.files import make_folder, read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
