@@ -181,8 +181,9 @@ def _check_methods(config: "RunConfig", stages: tuple[str, ...]) -> None:
     """
     from forgeries.methods import method_names
     used = config.forgeries.methods if {"search", "retrain"} & set(stages) else []
+    scored = config.search.objective.methods if "search" in stages else []
     tested = config.benchmark.methods if "benchmark" in stages and not config.benchmark.data else []
-    method_names(dict.fromkeys([*used, *tested]))
+    method_names(dict.fromkeys([*used, *scored, *tested]))
 
 
 def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":

@@ -146,19 +146,26 @@ class PictureDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 class ForgeryDataset(PictureDataset):
-    """Items are (image float32 3×H×W in [0, 1], mask float32 1×H×W of 0 and 1)."""
+    """Items are (image float32 3×H×W in [0, 1], mask float32 1×H×W of 0 and 1).
+
+    `turns` are methods that paint into each case in turn: photograph, crop and mask change after each round of them.
+    """
 
     def __init__(self, photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name: str, length: int,
                  epochs: int = 1, method: str | None = None, perturbation: str | None = None,
-                 balanced: bool = False, flip: bool = True) -> None:
+                 balanced: bool = False, flip: bool = True, turns: Sequence[str] = ()) -> None:
         super().__init__(photos, seed, stream_name, length, epochs)
         self.recipe, self.method, self.perturbation = recipe, method, perturbation
-        self.balanced, self.flip = balanced, flip
+        self.balanced, self.flip, self.turns = balanced, flip, tuple(turns)
 
     def forgery(self, i: int) -> Forgery:
         """Item `i` with all that is known of it."""
         epoch, index = divmod(i, self.length)
-        return make_forgery(self.photos, self.recipe, self.seed, self.stream_name, epoch, index, method=self.method,
+        method = self.method
+        if self.turns:
+            index, turn = divmod(index, len(self.turns))
+            method = self.turns[turn]
+        return make_forgery(self.photos, self.recipe, self.seed, self.stream_name, epoch, index, method=method,
                             perturbation=self.perturbation, balanced=self.balanced, flip=self.flip)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:

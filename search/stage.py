@@ -212,11 +212,12 @@ def scoring_data(config: RunConfig, photos: PhotoSet, device: torch.device | str
 
 
 def validation_batches(config: RunConfig, photos: PhotoSet, device: torch.device | str, stream_name: str) -> Batches:
-    """`search.validation_images` forgeries of validation photographs, methods of the objective by turns."""
+    """`search.validation_images` forgeries of validation photographs; the methods of the objective take turns, on the
+    same photographs, crops and masks."""
     settings = config.search
-    recipe = replace(Recipe.of(config), methods=tuple(settings.objective.methods or config.forgeries.methods))
-    return _batches(ForgeryDataset(photos.val, recipe, config.seed, stream_name, settings.validation_images,
-                                   balanced=True, flip=False), config, device)
+    methods = settings.objective.methods or config.forgeries.methods
+    return _batches(ForgeryDataset(photos.val, Recipe.of(config), config.seed, stream_name, settings.validation_images,
+                                   balanced=True, flip=False, turns=methods), config, device)
 
 
 def _batches(dataset: ForgeryDataset, config: RunConfig, device: torch.device | str) -> Batches:

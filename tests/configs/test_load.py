@@ -33,7 +33,12 @@ def test_paper_preset_is_the_published_space():
     ("search.epochs=three", "search.epochs = 'three': must be a valid integer"),
     ("search.epochs=-3", "search.epochs = -3: must be greater than or equal to 1"),
     ("search.epochs=true", "search.epochs = True"),
-    ("search.strategy=magic", "search.strategy = 'magic': must be one of one-shot, darts"),
+    ("search.strategy=magic", "search.strategy = 'magic': must be one of one-shot, evolution"),
+    ("search.objective={methods: [NS], cost: time}", "search.objective.cost = 'time'"),
+    ("search.limits.latency_ms=3", "needs search.latency=true"),
+    ("space.decoder=2", "decoder 2 needs strides whose product is at least that, not 1"),
+    ("space.streams=[[plain, bayar], [bayar, plain]]", "each combination once"),
+    ("space.attention=[[far]]", "space.attention.0.0 = 'far'"),
     ("forgeries.methods=[TE,XX]", "forgeries.methods.1 = 'XX': must be one of TE, NS"),
     ("forgeries.methods=[TE,TE]", "once"),
     ("space.operations=[conv9]", "space.operations.0 = 'conv9'"),
@@ -78,3 +83,20 @@ def test_folders_replace_folders_not_the_preset():
     for value in ("a", "[a]"):
         photos = load_config("quick", [f"photos={value}"]).photos
         assert photos.dirs == ["a"] and photos.shrink == load_config("quick").photos.shrink
+
+
+@pytest.mark.parametrize("trained, scored, tested, expected", [
+    (["TE"], ["NS"], ["PM", "BH"], None),
+    (["TE"], [], ["PM"], "needs search.objective.methods"),
+    (["TE", "NS"], ["NS"], ["PM"], "NS in both forgeries.methods and search.objective.methods"),
+    (["TE"], ["NS"], ["PM", "TE"], "TE in both forgeries.methods and benchmark.methods"),
+    (["TE"], ["NS", "PM"], ["PM", "NS"], "NS, PM in both search.objective.methods and benchmark.methods"),
+])
+def test_a_search_for_what_generalizes_refuses_overlaps(trained, scored, tested, expected):
+    methods = [f"forgeries.methods={trained}", f"search.objective.methods={scored}", f"benchmark.methods={tested}"]
+    assert load("quick", *methods).search.objective.methods == scored
+    if expected is None:
+        assert load("quick", *methods, "search.objective.generalize=true").search.objective.generalize
+        return
+    with pytest.raises(UserError, match=expected):
+        load("quick", *methods, "search.objective.generalize=true")

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from configs.errors import UserError
 from configs.files import read_rows, write_rows
 from configs.schema import Photos, RunConfig
+from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.photos import find_photos
 from search import stage
 from search.network import SearchNetwork
 from search.one_shot import OneShot
-from search_space.genotype import SpaceShape, read_genotype
+from search_space.genotype import Genotype, SpaceShape, read_genotype
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 STRATEGIES = ["one-shot", "darts", "gumbel", "random"]
@@ -143,3 +144,31 @@ def test_candidates_of_another_search_are_refused(tmp_path):
     with pytest.raises(UserError, match="other candidates"):
         stage.run_search(configure(), tmp_path, PHOTOS)
     assert len(read_rows(path)) == 1
+
+
+@pytest.mark.parametrize("objective, expected", [
+    ({}, lambda auc, f1, share: auc),
+    ({"metric": "f1"}, lambda auc, f1, share: f1),
+    ({"metric": "auc", "cost": "params", "cost_weight": 0.25}, lambda auc, f1, share: auc - 0.25 * share),
+])
+def test_scores_are_the_objective(objective, expected, tmp_path):
+    config = configure(objective=objective, validation_images=4)
+    stage.run_search(config, tmp_path, PHOTOS)
+    rows = read_rows(tmp_path / "search" / "candidates.csv")
+    space = SpaceShape.of(config.space)
+    largest = max(parameters(Genotype.parse(f"{a}|{b}", space), (4, 8), (2, 1))
+                  for a in space.operations for b in space.operations)
+    for row in rows:
+        share = int(row["params"]) / largest
+        assert float(row["score"]) == pytest.approx(expected(float(row["auc"]), float(row["f1"]), share))
+
+
+def test_candidates_are_scored_on_the_methods_of_the_objective_in_turns():
+    config = configure(objective={"methods": ["NS", "HD"]}, validation_images=5)
+    data = stage.scoring_data(config, PHOTOS, torch.device("cpu"))
+    images = torch.cat([images for images, _ in data.validation])
+    for index, method in enumerate(("NS", "HD", "NS", "HD", "NS")):
+        case = ForgeryDataset(PHOTOS.val, Recipe.of(config), config.seed, "search-score", 3, method=method,
+                              balanced=True, flip=False)[index // 2]
+        assert torch.equal(images[index], case[0])
+    assert stage.scored_methods(config) == ["NS", "HD"] and stage.scored_methods(configure()) == ["TE"]
