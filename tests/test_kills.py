@@ -26,6 +26,8 @@ FILES = ["genotype.yaml", "candidates.csv", "history.csv", "ranking.csv", "super
 def search(arguments):
     # With its loader workers it can be killed as one.
     os.setsid()
+    # As in a process that a shell starts.
+    multiprocessing.set_start_method("fork", force=True)
     import torch
     torch.set_num_threads(1)
     main(arguments)
@@ -72,12 +74,13 @@ def kill_again_and_again(rounds, folder, options):
             searches += 1
             broken = folder / f"broken{searches}"
             while True:
-                process = start(broken, *options, *(["--resume"] if (broken / "search").exists() else []))
+                resumed = (broken / "search").exists()
+                process = start(broken, *options, *(["--resume"] if resumed else []))
                 if targets:
                     while process.is_alive() and not (broken / "search" / BEGUN[targets[0]]).exists():
                         time.sleep(0.002)
                     # A resumed search needs some time to come back to where it was.
-                    process.join(generator.uniform(0, seconds[targets[0]] + seconds["training"] / 2))
+                    process.join(generator.uniform(0, seconds[targets[0]] + resumed * seconds["training"] / 2))
                 else:
                     process.join(240)
                 if not process.is_alive():
