@@ -8,15 +8,15 @@ claimed and not finished, for they may have died. So there are neither leases no
 import json
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
@@ -121,6 +121,17 @@ class Offers:
             self.storage.set_trial_state_values(trial, TrialState.COMPLETE, [float(np.nanmean(values[..., 0]))])
 
 
+@contextmanager
+def lost_connections() -> Iterator[None]:
+    """A storage that fails in the middle ends in one line, here and in workers."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise UserError(f"search.storage: lost ({' '.join(str(error).split())[:200]}); scores so far are kept, and "
+                        "--resume continues") from None
+
+
+@lost_connections()
 def evaluate_shared(units: Sequence[Unit], store: Store, compute: Compute, finished: Finished, offers: Offers,
                     ) -> list[np.ndarray]:
     """Scores of the units, computed here and by workers, none of whom is waited for."""
@@ -142,6 +153,7 @@ def evaluate_shared(units: Sequence[Unit], store: Store, compute: Compute, finis
             store.compute(missing[-1], compute)
 
 
+@lost_connections()
 def work(store: Store, compute: Compute, offers: Offers) -> int:
     """Computes what waits until the search is finished; returns how many units that were."""
     count, shown = 0, time.monotonic()

@@ -226,3 +226,18 @@ def test_a_worker_with_other_photographs_and_one_without_a_storage_are_refused(t
     monkeypatch.setattr(stage, "score_unit", look)
     stage.run_search(config, tmp_path, PHOTOS)
     assert refused
+
+
+def test_a_storage_that_fails_in_the_middle_is_told_in_one_line(tmp_path, monkeypatch):
+    store, offers = store_in(tmp_path), Offers.open(open_storage("sqlite:///scores.db", tmp_path), "search")
+    done = []
+
+    def compute(unit):
+        done.append(unit)
+        # As when a disk or a server goes away: what is asked next fails.
+        (tmp_path / "scores.db").write_bytes(b"no database any more" * 1000)
+        return values_of(unit)
+
+    with pytest.raises(UserError, match=r"search\.storage: lost .* --resume continues") as error:
+        evaluate_shared(UNITS, store, compute, lambda unit, values: None, offers)
+    assert "\n" not in str(error.value) and store.get(done[0]) is not None
