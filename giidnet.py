@@ -153,13 +153,17 @@ def _check_alone(what: str) -> None:
 
 
 def _check_same(config: "RunConfig", folder: Path) -> None:
-    """The run in `folder` is of this configuration; only a rank study may be set anew for a search that is there.
+    """The run in `folder` is of this configuration; only a rank study may be set anew for a search that is there, and
+    the comparison with random genotypes while it goes on.
 
     Raises:
         UserError: it is not.
     """
-    from configs.schema import RankStudy
-    there, here = (ours.model_copy(update={"search": ours.search.model_copy(update={"rank_study": RankStudy()})})
+    from configs.schema import Check, RankStudy
+    free: dict[str, Any] = {"rank_study": RankStudy()}
+    if not _product("search", folder).exists():
+        free["check"] = Check()
+    there, here = (ours.model_copy(update={"search": ours.search.model_copy(update=free)})
                    for ours in (load_config(folder / "config.yaml", names=registries()), config))
     if found := differences(there, here):
         raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); name another --out")

@@ -271,7 +271,7 @@ class RankStudy(Alone):
     """`giidnet rank-study`: do inherited scores rank architectures as training alone does?"""
 
     architectures: Annotated[int, Field(ge=4)] = 20
-    seeds: Annotated[int, Field(ge=2)] = 3
+    seeds: Annotated[int, Field(ge=3)] = 3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
 
 

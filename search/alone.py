@@ -1,7 +1,9 @@
 """Architectures trained alone, alike and from scratch: what inherited scores and search results are compared with."""
 
+import math
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from configs.engine import check_finite
+from configs.errors import UserError
 from configs.files import read_rows, write_rows
 from configs.progress import Progress
 from configs.schema import Alone, RankStudy, RunConfig
@@ -44,8 +46,7 @@ def train_alone(config: RunConfig, settings: Alone, genotype: Genotype, seed: in
     torch.manual_seed(torch_seed(config.seed, "alone", seed))
     network = AloneNetwork(genotype, config.space.width, config.search.streams).to(fabric.device)
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, settings.learning_rate, total_steps=settings.steps + 1,
-                                                   pct_start=0.1, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, partial(share_of_rate, steps=settings.steps))
     optimizer: Any = fabric.setup_optimizers(adam)
     dataset = ForgeryDataset(photos.train, Recipe.of(config), config.seed, f"alone-{seed}",
                              settings.steps * settings.batch_size)
@@ -54,7 +55,9 @@ def train_alone(config: RunConfig, settings: Alone, genotype: Genotype, seed: in
     for step, (images, masks) in enumerate(make_loader(dataset, settings.batch_size, config.forgeries.workers)):
         with fabric.autocast():
             loss = binary_cross_entropy_with_logits(network(images.to(fabric.device)), masks.to(fabric.device))
-        check_finite(loss.item(), step, key)
+        if not math.isfinite(loss.item()):
+            raise UserError(f"{genotype}, trained alone: the loss became {loss.item()} at step {step}; lower {key} and "
+                            "add --resume")
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -62,6 +65,13 @@ def train_alone(config: RunConfig, settings: Alone, genotype: Genotype, seed: in
     network.eval()
     with torch.inference_mode():
         return np.concatenate([score_maps(network(images), masks, str(genotype)) for images, masks in validation])
+
+
+def share_of_rate(step: int, steps: int) -> float:
+    """Share of the learning rate at a step, counted from 0, of `steps`: it rises to 1 over the first tenth, at least
+    one step, and falls to 0 after the last as a cosine."""
+    warm = max(1, steps // 10)
+    return (step + 1) / warm if step < warm else (1 + math.cos(math.pi * (step + 1 - warm) / (steps + 1 - warm))) / 2
 
 
 def train_all(config: RunConfig, settings: Alone, roles: Sequence[tuple[str, Genotype]], seeds: int, photos: PhotoSet,

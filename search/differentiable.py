@@ -9,8 +9,10 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
+from configs.engine import check_finite
 from configs.errors import UserError
 from configs.streams import stream
+from search.samplers import price
 from search.strategy import Batch, Scored, SearchContext, Strategy, descend
 from search_space.genotype import Genotype
 
@@ -37,11 +39,11 @@ class DifferentiableStrategy(Strategy):
             torch.optim.Adam(context.network.parameters(), settings.learning_rate))
         self.architecture_optimizer: Any = context.fabric.setup_optimizers(torch.optim.Adam(
             self.alphas.values(), settings.architecture_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3))
-        largest = context.costs.range()[1].flops
-        self.flops = {label: torch.tensor([costs[name].flops / largest for name in context.space.options()[label]],
-                                          device=device) for label, costs in context.costs.options.items()}
-        self.base_flops = context.costs.base.flops / largest
+        self.prices = [self._price(cost, weight) for cost, weight in (
+            ("flops", self.remedies.flops_weight), (settings.objective.cost, settings.objective.cost_weight)) if weight]
         self.found: list[str] = []
+        # That there is a genotype to end with is known before anything is trained.
+        strongest(context, self.alphas, self.remedies.identity_limit)
 
     @abstractmethod
     def architecture_loss(self, number: int, train: Batch, validation: Batch) -> Tensor:
@@ -55,7 +57,8 @@ class DifferentiableStrategy(Strategy):
         assert validation is not None
         if number // self.context.settings.steps >= self.remedies.warmup_epochs:
             self.architecture_optimizer.zero_grad()
-            descend(self.context, self.architecture_optimizer, self.architecture_loss(number, train, validation))
+            loss = descend(self.context, self.architecture_optimizer, self.architecture_loss(number, train, validation))
+            check_finite(loss, number, "search.architecture_learning_rate")
         self.optimizer.zero_grad()
         return descend(self.context, self.optimizer, self.weights_loss(number, train), clip=True)
 
@@ -72,16 +75,25 @@ class DifferentiableStrategy(Strategy):
         return self.alphas | masked
 
     def penalty(self) -> Tensor | float:
-        """What the architecture's loss holds beside that of the network: entropy, in nats, and the expected share of
-        the space's largest number of operations, by their weights."""
+        """What the architecture's loss holds beside that of the network: entropy, in nats, and expected shares of the
+        space's largest number of operations and of the objective's largest cost, by their weights."""
         total: Tensor | float = 0.0
         if self.remedies.entropy_weight:
             entropies = [-(alpha.softmax(0) * alpha.log_softmax(0)).sum() for alpha in self.alphas.values()]
             total = total + self.remedies.entropy_weight * torch.stack(entropies).mean()
-        if self.remedies.flops_weight:
-            expected = [alpha.softmax(0) @ self.flops[label] for label, alpha in self.alphas.items()]
-            total = total + self.remedies.flops_weight * (self.base_flops + torch.stack(expected).sum())
+        for base, shares in self.prices:
+            total = total + base + torch.stack([alpha.softmax(0) @ shares[label]
+                                                for label, alpha in self.alphas.items()]).sum()
         return total
+
+    def _price(self, name: str, weight: float) -> tuple[float, dict[str, Tensor]]:
+        """A cost as shares of the space's largest, times `weight`: what all genotypes share, and each option's."""
+        costs, device = self.context.costs, self.context.fabric.device
+        factor = weight / price(costs.range()[1], name)
+        return factor * price(costs.base, name), {
+            label: torch.tensor([factor * price(costs.options[label][option], name) for option in options],
+                                device=device, dtype=torch.float32)
+            for label, options in self.context.space.options().items()}
 
     def epoch_end(self, epoch: int) -> bool:
         """Notes the strongest genotype; ends the search where too many of its slots are identities."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from detectors.blocks import Decision, Enhancement, GlobalAttention, LocalAttention, Weights, pad_to_multiple
@@ -170,17 +171,17 @@ def _union(options: Sequence[str]) -> list[str]:
 
 
 def search_costs(space: SpaceShape, width: float, streams: Sequence[str], side: int, latency: bool = False,
-                 ) -> CostTable:
+                 device: torch.device | str = "cpu") -> CostTable:
     """Costs of the extraction block for a picture of `side`², and of the streams and the attention where a space has
     them to choose: their block's with that option alone."""
-    table = extraction_costs(space, width, side // 2, latency)
+    table = extraction_costs(space, width, side // 2, latency, device)
     options = dict(table.options)
     if space.streams:
-        options["streams"] = {option: count_cost(Enhancement(split_parts(option), width), (1, 3, side, side), latency)
-                              for option in space.streams}
+        options["streams"] = {option: count_cost(Enhancement(split_parts(option), width), (1, 3, side, side), latency,
+                                                 device) for option in space.streams}
     if space.attention:
         channels, length = scaled(space.channels[-1], width), -(-side // (2 * space.reduction))
         options["attention"] = {option: count_cost(
             Decision(channels, 2 * space.reduction, width, [_attention(name, channels) for name in split_parts(option)],
-                     resolution=space.decoder), (1, channels, length, length), latency) for option in space.attention}
+                     resolution=space.decoder), (1, channels, length, length), latency, device) for option in space.attention}
     return CostTable(table.base, {label: options[label] for label in space.options()})

@@ -29,8 +29,10 @@ class OneShot(Strategy):
 
     def set_up(self, context: SearchContext) -> None:
         self.context = context
+        # One kernel for all weights; Fabric cannot clip what a scaled loss gives to such a one.
+        fused = getattr(context.fabric.strategy.precision, "scaler", None) is None
         self.optimizer: Any = context.fabric.setup_optimizers(
-            torch.optim.Adam(context.network.parameters(), context.settings.learning_rate, fused=True))
+            torch.optim.Adam(context.network.parameters(), context.settings.learning_rate, fused=fused))
 
     def step(self, number: int, train: Batch, validation: Batch | None) -> float:
         context = self.context

@@ -18,7 +18,8 @@ from configs.streams import stream
 from forgeries.photos import PhotoSet
 from results.ranking import Study, study_ranks
 from search.alone import train_all
-from search.network import SearchNetwork, search_costs
+from search.costs import costs_of_run
+from search.network import SearchNetwork
 from search.samplers import random_samples
 from search.scoring import Unit, score_unit
 from search.stage import make_strategy, scored_methods, scoring_data, validation_batches
@@ -62,8 +63,7 @@ def run_rank_study(config: RunConfig, folder: Path, photos: PhotoSet) -> Study:
         unit = Unit(tuple(map(str, genotypes)), 0, len(data.validation), len(data.recalibration))
         return score_unit(network, unit, data, memory)
 
-    costs = search_costs(network.space, config.space.width, config.search.streams, config.forgeries.image_size,
-                         config.search.latency)
+    costs = costs_of_run(config, out / "costs.json", fabric.device)
     context = SearchContext(fabric, network, network.space, config.search, config.seed, costs,
                             lambda genotype: evaluate([genotype])[0])
     # A larger study's first architectures are a smaller one's.

@@ -34,7 +34,8 @@ from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
 from search import SCORES, STRATEGIES, remove_leftovers
 from search.alone import random_rivals, spent_seconds, train_all
-from search.network import SearchNetwork, search_costs
+from search.costs import costs_of_run
+from search.network import SearchNetwork
 from search.processes import apart, join_norms
 from search.samplers import random_samples
 from search.scoring import Batches, ScoringData, Unit, race, score_unit
@@ -70,7 +71,7 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
     """Runs, or continues, the search of `config` in the run folder `folder`; returns the genotype found.
 
     Writes `search/genotype.yaml`, `candidates.csv`, `history.csv`, `ranking.csv`, `supernet.safetensors`,
-    `alone.csv`, `cost.json`, and for differentiable strategies `architecture.csv`. Of several processes the first
+    `alone.csv`, `cost.json`, for differentiable strategies `architecture.csv`, with latencies `costs.json`. Of several processes the first
     alone writes; the others take part in the training, then score with it where there is a storage, and return None.
 
     Raises:
@@ -95,10 +96,11 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
         with apart(network):
             return compute(Unit((str(genotype),), 0, len(data.validation), len(data.recalibration)))[0]
 
-    costs = search_costs(space, config.space.width, settings.streams, config.forgeries.image_size, settings.latency)
+    costs = costs_of_run(config, out / "costs.json", fabric.device) if fabric.is_global_zero else None
     if fabric.world_size > 1:
         # Measured latencies differ, and limits on them must not.
         costs = fabric.broadcast(costs)
+    assert costs is not None
     context = SearchContext(fabric, network, space, settings, config.seed, costs, evaluate_one)
     strategy = make_strategy(settings.strategy)
     if fabric.world_size > 1:
@@ -197,9 +199,14 @@ def scorer(config: RunConfig, network: SearchNetwork, data: ScoringData) -> Call
     return lambda unit: score_unit(network, unit, data, memory)
 
 
+def objective_methods(config: RunConfig) -> list[str]:
+    """Methods that candidates are scored on, and that architecture weights are trained by."""
+    return config.search.objective.methods or config.forgeries.methods
+
+
 def scored_methods(config: RunConfig) -> list[str]:
-    """Names of the methods that candidates are scored on."""
-    return method_names(config.search.objective.methods or config.forgeries.methods)
+    """Names of `objective_methods`."""
+    return method_names(objective_methods(config))
 
 
 def scoring_data(config: RunConfig, photos: PhotoSet, device: torch.device | str) -> ScoringData:
@@ -215,9 +222,8 @@ def validation_batches(config: RunConfig, photos: PhotoSet, device: torch.device
     """`search.validation_images` forgeries of validation photographs; the methods of the objective take turns, on the
     same photographs, crops and masks."""
     settings = config.search
-    methods = settings.objective.methods or config.forgeries.methods
     return _batches(ForgeryDataset(photos.val, Recipe.of(config), config.seed, stream_name, settings.validation_images,
-                                   balanced=True, flip=False, turns=methods), config, device)
+                                   balanced=True, flip=False, turns=objective_methods(config)), config, device)
 
 
 def _batches(dataset: ForgeryDataset, config: RunConfig, device: torch.device | str) -> Batches:
@@ -238,8 +244,8 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
         done, losses, history = state["step"], state["losses"], state["history"]
         ranking, weights, meter = state["ranking"], state["weights"], Meter(**state["meter"])
 
-    def batches(stream_name: str, source: Sequence[Any]) -> Any:
-        dataset = ForgeryDataset(source, recipe, config.seed, stream_name, settings.steps * size, settings.epochs)
+    def batches(stream_name: str, source: Sequence[Any], methods: Sequence[str]) -> Any:
+        dataset = ForgeryDataset(source, replace(recipe, methods=tuple(methods)), config.seed, stream_name, settings.steps * size, settings.epochs)
         return iter(make_loader(dataset, size, config.forgeries.workers, done * size, fabric.global_rank,
                                 fabric.world_size))
 
@@ -251,8 +257,9 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
 
     if done < total:
         device = context.fabric.device
-        train = batches("search-train", photos.train)
-        held_out = batches("search-architecture", photos.val) if strategy.uses_validation else None
+        train = batches("search-train", photos.train, config.forgeries.methods)
+        held_out = batches("search-architecture", photos.val, objective_methods(config)) \
+            if strategy.uses_validation else None
         network.train()
         started = time.monotonic()
         with Progress(f"search ({settings.strategy})", total, done) as progress:
@@ -365,7 +372,7 @@ def _row(index: int, scored: Scored) -> dict[str, str]:
     return {"index": str(index), "genotype": str(scored.genotype), "score": f"{scored.score:.17g}",
             "auc": f"{scored.auc:.17g}", "f1": f"{scored.f1:.17g}", "pictures": str(scored.pictures),
             "exact": str(int(scored.exact)), "params": str(scored.cost.params), "flops": str(scored.cost.flops),
-            "latency_ms": f"{scored.cost.latency_ms:.4f}" if scored.cost.latency_ms else ""}
+            "latency_ms": f"{scored.cost.latency_ms:.17g}" if scored.cost.latency_ms else ""}
 
 
 def _parse(row: dict[str, str], space: SpaceShape) -> Scored:
@@ -382,10 +389,13 @@ def _check(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
     if settings.random:
         rivals = random_rivals(context, settings.random, [genotype])
         roles = [("chosen", genotype), *(("random", rival) for rival in rivals)]
-        train_all(config, settings, roles, settings.seeds, photos, context.fabric,
-                  validation_batches(config, photos, context.fabric.device, "alone-score"), out / "alone.csv",
-                  "compare with random")
-        meter.check_seconds = spent_seconds(out / "alone.csv")
+        path = out / "alone.csv"
+        rows = train_all(config, settings, roles, settings.seeds, photos, context.fabric,
+                         validation_batches(config, photos, context.fabric.device, "alone-score"), path,
+                         "compare with random")
+        # Not those of another budget, where a first one diverged.
+        write_rows(path, ROWS, rows)
+        meter.check_seconds = spent_seconds(path)
         meter.check_pictures = len(roles) * settings.seeds * settings.steps * settings.batch_size
     write_json(out / "cost.json", {"device": str(context.fabric.device), "processes": context.fabric.world_size,
                                    **{key: round(value, 1) for key, value in vars(meter).items()}})

@@ -54,13 +54,14 @@ class CostTable:
         return self.base + Cost(**low), self.base + Cost(**high)
 
 
-def count_cost(module: nn.Module, shape: tuple[int, ...], latency: bool) -> Cost:
-    """Cost of one forward of `module` on N×C×H×W, its latency only where asked for."""
-    measured = measure_latency(module, shape) if latency else 0.0
+def count_cost(module: nn.Module, shape: tuple[int, ...], latency: bool, device: torch.device | str = "cpu") -> Cost:
+    """Cost of one forward of `module` on N×C×H×W, its latency, on `device`, only where asked for."""
+    measured = measure_latency(module.to(device), shape) if latency else 0.0
     return Cost(count_parameters(module), count_flops(module, shape), measured)
 
 
-def extraction_costs(space: SpaceShape, width: float, side: int, latency: bool = False) -> CostTable:
+def extraction_costs(space: SpaceShape, width: float, side: int, latency: bool = False,
+                     device: torch.device | str = "cpu") -> CostTable:
     """Costs of the extraction block at `width` on one picture whose features there have `side`² positions."""
     options: dict[str, dict[str, Cost]] = {}
     known: dict[tuple[str, int, int, int, int], Cost] = {}
@@ -70,10 +71,11 @@ def extraction_costs(space: SpaceShape, width: float, side: int, latency: bool =
             key = name, channels, stride, dilation, length
             if key not in known:
                 known[key] = count_cost(build_operation(name, channels, stride, dilation),
-                                        (1, channels, length, length), latency)
+                                        (1, channels, length, length), latency, device)
             options[label][name] = known[key]
     first = Genotype.from_sample({label: names[0] for label, names in space.options().items()}, space)
-    whole = count_cost(build_extraction(first, width), (1, scaled(STEM_CHANNELS, width), side, side), latency)
+    whole = count_cost(build_extraction(first, width), (1, scaled(STEM_CHANNELS, width), side, side), latency,
+                       device)
     base = whole - sum((options[label][first.sample()[label]] for label in options), Cost())
     return CostTable(Cost(base.params, base.flops, max(0.0, base.latency_ms)), options)
 
@@ -111,11 +113,16 @@ def measure_latency(module: nn.Module, shape: tuple[int, ...], repeats: int = 5)
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     x = torch.zeros(shape, device=device)
     times = []
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     with torch.inference_mode():
         for _ in range(repeats + 1):
+            wait()
             start = time.perf_counter()
             module(x)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            wait()
             times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[1:])

@@ -29,7 +29,7 @@ TINY = {"device": "cpu", "seed": 3, "forgeries": {"methods": ["TE"], "image_size
         "photos": {"dirs": [str(ROOT / "tests" / "data" / "photos")]},
         "space": {"cells": 2, "slots": 1, "channels": [64, 64], "strides": [2, 1], "dilations": [1, 1],
                   "width": 0.0625}}
-STUDY = {"architectures": 5, "seeds": 2, "steps": 3, "batch_size": 2, "bootstrap": 100}
+STUDY = {"architectures": 5, "seeds": 3, "steps": 3, "batch_size": 2, "bootstrap": 100}
 SEARCH = {"epochs": 1, "steps": 2, "batch_size": 2, "candidates": 16, "validation_images": 4,
           "recalibration_batches": 1, "racing": {"keep": 0}, "probes": 2,
           "check": {"random": 2, "steps": 2, "batch_size": 2}}
@@ -86,7 +86,7 @@ def test_files_of_a_study_agree(searched):
     tau = stats.kendalltau(*([float(row[key]) for row in found] for key in ("inherited", "alone"))).statistic
     summary = json.loads((folder / "search" / "rank_study.json").read_text())
     assert summary["kendall_tau"]["value"] == pytest.approx(tau) and study.kendall_tau.value == pytest.approx(tau)
-    assert (summary["architectures"], summary["seeds"], summary["pictures"]) == (5, 2, 4)
+    assert (summary["architectures"], summary["seeds"], summary["pictures"]) == (5, 3, 4)
     assert summary["pictures_trained"] == 5 * 2 * 3 * 2 and summary["settings"]["steps"] == 3
     assert summary["text"] in study.table()
 
