@@ -52,7 +52,7 @@ JOINED = 32
 RECALIBRATION = 4
 MEMORY = 2**30
 BEST = 10
-POPULATION, PARENTS, GENERATIONS, MUTATION = 50, 10, 6, 0.1
+POPULATION, PARENTS, GENERATIONS, MUTATION = 50, 10, 4, 0.1
 
 Score = Callable[[Sequence[str]], dict[str, np.ndarray]]
 """AUC and F1, P×2, of each genotype."""
@@ -216,7 +216,6 @@ def in_full(network: SearchNetwork, data: ScoringData, texts: Sequence[str]) -> 
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
         for text in texts:
-            network.load_state_dict(state)
             network.set_path(Genotype.parse(text, SPACE))
             if data.recalibration:
                 for norm in norms:
