@@ -213,10 +213,10 @@ class Racing(Section):
     """Successive halving: all candidates are scored on a share of the validation pictures, the best on more."""
 
     keep: Annotated[int, Field(ge=0)] = 20
-    """Candidates of a batch whose score is over all pictures; 0 scores all of them so."""
-    factor: Annotated[int, Field(ge=2)] = 3
+    """At least so many candidates of a batch are scored over all pictures; 0 scores all of them so."""
+    factor: Annotated[int, Field(ge=2)] = 2
     """Each round keeps one of so many, and looks at so many times more pictures."""
-    rounds: Annotated[int, Field(ge=1)] = 3
+    rounds: Annotated[int, Field(ge=1)] = 4
 
 
 class Evolution(Section):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from configs.errors import UserError
 from configs.schema import Racing
-from results.metrics import auc, f1_iou
+from results.metrics import auc_f1
 from search.network import Features, SearchNetwork, Stage, norms_in
 from search_space.genotype import Genotype
 
@@ -217,8 +217,8 @@ def score_maps(logits: Tensor, masks: Tensor, genotype: str) -> np.ndarray:
     maps = logits.float().cpu().numpy()
     if not np.isfinite(maps).all():
         raise UserError(f"maps of the candidate {genotype} are not finite; lower search.learning_rate")
-    return np.array([(auc(scores[0], mask[0] > 0.5), f1_iou(scores[0], mask[0] > 0.5, 0.0)[0])
-                     for scores, mask in zip(maps, masks.cpu().numpy(), strict=True)])
+    return np.array([auc_f1(scores[0], mask[0], 0.0)
+                     for scores, mask in zip(maps, masks.cpu().numpy() > 0.5, strict=True)])
 
 
 def race(genotypes: Sequence[str], data: ScoringData, racing: Racing, evaluate: Evaluate,

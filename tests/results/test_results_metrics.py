@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as npst
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
 from configs.streams import stream
-from results.metrics import auc, average_precision, best_f1_iou, f1_iou, score_map
+from results.metrics import auc, auc_f1, average_precision, best_f1_iou, f1_iou, score_map
 
 SHAPES = npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8)
 LEVELS = st.sampled_from([0.0, 1e-300, 0.25, 0.5, np.nextafter(0.5, 0), 1 - 1e-7, 1.0])
@@ -68,6 +68,21 @@ def test_auc_alone_is_that_of_all_metrics_for_signed_zeros_and_neighbouring_numb
     assert found == score_map(scores, mask)["auc"]
     wins = np.sign(scores[mask][:, None].astype(float) - scores[~mask][None].astype(float))
     assert found == pytest.approx((1 + wins.mean()) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("levels", [3, 10**9])
+@pytest.mark.parametrize("share", [0, 0.1, 0.8, 1])
+def test_auc_and_f1_together_are_those_of_scikit_learn(dtype, levels, share):
+    generator = stream(0, "test", levels)
+    scores = (generator.integers(-levels, levels + 1, size=(13, 11)) / levels).astype(dtype)
+    mask = generator.random(scores.shape) < share
+    found = auc_f1(scores, mask, 0.0)
+    if share in (0, 1):
+        assert all(map(math.isnan, found))
+    else:
+        assert found == pytest.approx((roc_auc_score(mask.ravel(), scores.ravel()),
+                                       f1_score(mask.ravel(), scores.ravel() >= 0)), abs=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 1.0])
