@@ -58,7 +58,7 @@ class DifferentiableStrategy(Strategy):
         if number // self.context.settings.steps >= self.remedies.warmup_epochs:
             self.architecture_optimizer.zero_grad()
             loss = descend(self.context, self.architecture_optimizer, self.architecture_loss(number, train, validation))
-            check_finite(loss, number, "search.architecture_learning_rate")
+            check_finite(loss, number, "search.learning_rate or search.architecture_learning_rate")
         self.optimizer.zero_grad()
         return descend(self.context, self.optimizer, self.weights_loss(number, train), clip=True)
 

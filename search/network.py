@@ -181,7 +181,11 @@ def search_costs(space: SpaceShape, width: float, streams: Sequence[str], side: 
                                                  device) for option in space.streams}
     if space.attention:
         channels, length = scaled(space.channels[-1], width), -(-side // (2 * space.reduction))
-        options["attention"] = {option: count_cost(
-            Decision(channels, 2 * space.reduction, width, [_attention(name, channels) for name in split_parts(option)],
-                     resolution=space.decoder), (1, channels, length, length), latency, device) for option in space.attention}
+
+        def decision(option: str) -> nn.Module:
+            return Decision(channels, 2 * space.reduction, width, [_attention(name, channels) for name in
+                                                                   split_parts(option)], resolution=space.decoder)
+
+        options["attention"] = {option: count_cost(decision(option), (1, channels, length, length), latency, device)
+                                for option in space.attention}
     return CostTable(table.base, {label: options[label] for label in space.options()})

@@ -176,10 +176,11 @@ class PrefixWalk:
     def _keep(self, number: int, features: Features) -> None:
         """Keeps features, at the cost of those that are needed last: of the shortest beginnings."""
         room = self.memory - _bytes(features)
+        if room < 0:
+            return
         while self.kept and sum(map(_bytes, self.kept.values())) > room:
             del self.kept[min(self.kept)]
-        if room >= 0:
-            self.kept[number] = features
+        self.kept[number] = features
 
     def _lend(self, beginning: tuple[str, ...], stage: Stage, again: bool) -> None:
         """Gives a stage's batch norms the statistics of `beginning`; in training, where these have seen the batch

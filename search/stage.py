@@ -33,7 +33,7 @@ from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.methods import method_names
 from forgeries.photos import PhotoSet
 from search import SCORES, STRATEGIES, remove_leftovers
-from search.alone import random_rivals, spent_seconds, train_all
+from search.alone import ROWS, random_rivals, spent_seconds, train_all
 from search.costs import costs_of_run
 from search.network import SearchNetwork
 from search.processes import apart, join_norms
@@ -71,8 +71,9 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
     """Runs, or continues, the search of `config` in the run folder `folder`; returns the genotype found.
 
     Writes `search/genotype.yaml`, `candidates.csv`, `history.csv`, `ranking.csv`, `supernet.safetensors`,
-    `alone.csv`, `cost.json`, for differentiable strategies `architecture.csv`, with latencies `costs.json`. Of several processes the first
-    alone writes; the others take part in the training, then score with it where there is a storage, and return None.
+    `alone.csv`, `cost.json`, for differentiable strategies `architecture.csv`, with latencies `costs.json`. Of several
+    processes the first alone writes; the others take part in the training, then score with it where there is a storage,
+    and return None.
 
     Raises:
         UserError: see `open_storage`; the processes do not divide a batch; training diverges.
@@ -245,7 +246,8 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
         ranking, weights, meter = state["ranking"], state["weights"], Meter(**state["meter"])
 
     def batches(stream_name: str, source: Sequence[Any], methods: Sequence[str]) -> Any:
-        dataset = ForgeryDataset(source, replace(recipe, methods=tuple(methods)), config.seed, stream_name, settings.steps * size, settings.epochs)
+        dataset = ForgeryDataset(source, replace(recipe, methods=tuple(methods)), config.seed, stream_name,
+                                 settings.steps * size, settings.epochs)
         return iter(make_loader(dataset, size, config.forgeries.workers, done * size, fabric.global_rank,
                                 fabric.world_size))
 

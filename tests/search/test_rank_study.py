@@ -19,6 +19,7 @@ from configs.schema import Photos, RunConfig
 from forgeries.photos import find_photos
 from giidnet import main
 from search import alone, rank_study, stage
+from search.alone import share_of_rate
 from search.strategy import SearchContext
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape
@@ -80,14 +81,14 @@ def test_files_of_a_study_agree(searched):
     found, written = read_rows(folder / "search" / "rank_study.csv"), read_rows(folder / "search" / FILES[2])
     for row in found:
         scores = [float(one["auc"]) for one in written if one["genotype"] == row["genotype"]]
-        assert [float(row["seed_0"]), float(row["seed_1"])] == scores
+        assert [float(row[f"seed_{seed}"]) for seed in range(3)] == scores
         assert float(row["alone"]) == pytest.approx(np.mean(scores))
         assert float(row["sd"]) == pytest.approx(np.std(scores, ddof=1))
     tau = stats.kendalltau(*([float(row[key]) for row in found] for key in ("inherited", "alone"))).statistic
     summary = json.loads((folder / "search" / "rank_study.json").read_text())
     assert summary["kendall_tau"]["value"] == pytest.approx(tau) and study.kendall_tau.value == pytest.approx(tau)
     assert (summary["architectures"], summary["seeds"], summary["pictures"]) == (5, 3, 4)
-    assert summary["pictures_trained"] == 5 * 2 * 3 * 2 and summary["settings"]["steps"] == 3
+    assert summary["pictures_trained"] == 5 * 3 * 3 * 2 and summary["settings"]["steps"] == 3
     assert summary["text"] in study.table()
 
 
@@ -118,7 +119,7 @@ def test_an_interrupted_study_ends_in_the_same_files(searched, tmp_path, monkeyp
     assert len(read_rows(folder / "search" / FILES[2])) == 3
     monkeypatch.setattr(alone, "train_alone", lambda *arguments: trained.append(arguments) or train(*arguments))
     rank_study.run_rank_study(configure(), folder, PHOTOS)
-    assert len(trained) == 10 and contents(folder) == contents(searched[0])
+    assert len(trained) == 15 and contents(folder) == contents(searched[0])
     assert alone.spent_seconds(folder / "search" / FILES[2]) > 0
 
 
@@ -126,12 +127,12 @@ def test_a_larger_study_keeps_what_was_trained_and_other_training_does_not(searc
     folder, train, trained = beside(searched, tmp_path), alone.train_alone, []
     monkeypatch.setattr(alone, "train_alone", lambda *arguments: trained.append(arguments) or train(*arguments))
     rank_study.run_rank_study(configure({"architectures": 4}), folder, PHOTOS)
-    assert len(trained) == 8
+    assert len(trained) == 12
     rank_study.run_rank_study(configure(), folder, PHOTOS)
-    assert len(trained) == 10
+    assert len(trained) == 15
     assert all((folder / "search" / name).read_bytes() == contents(searched[0])[name] for name in FILES[:2])
     rank_study.run_rank_study(configure({"architectures": 4, "steps": 2}), folder, PHOTOS)
-    assert len(trained) == 18 and len(read_rows(folder / "search" / FILES[2])) == 18
+    assert len(trained) == 27 and len(read_rows(folder / "search" / FILES[2])) == 27
 
 
 def test_a_killed_study_ends_in_the_same_files(searched, tmp_path):
@@ -161,7 +162,7 @@ def test_all_are_trained_on_the_same_pictures_and_tested_on_others_than_scored(s
     monkeypatch.setattr(alone, "make_loader", recorded)
     config = configure()
     rank_study.run_rank_study(config, beside(searched, tmp_path), PHOTOS)
-    assert set(seen) == {"alone-0", "alone-1"}
+    assert set(seen) == {"alone-0", "alone-1", "alone-2"}
     for pictures in seen.values():
         assert len(pictures) == 5 and all(torch.equal(pictures[0], other) for other in pictures)
     assert not torch.equal(seen["alone-0"][0], seen["alone-1"][0])
@@ -242,3 +243,11 @@ def test_the_command_searches_first_and_says_what_came_out(tmp_path, capsys):
     assert len(read_rows(out / "search" / "rank_study.csv")) == 6
     main(["search", "--out", str(out), "--resume", *overrides()])
     assert "The search " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 19, 200])
+def test_the_rate_rises_over_a_tenth_and_falls_to_nothing(steps):
+    shares = [share_of_rate(step, steps) for step in range(steps + 1)]
+    peak = max(1, steps // 10) - 1
+    assert shares[peak] == 1 and shares == sorted(shares[:peak + 1]) + sorted(shares[peak + 1:], reverse=True)
+    assert min(shares[:-1]) > 0 and shares[-1] < 1e-12

@@ -1,6 +1,7 @@
 """The search stage: its files agree with each other, and what goes wrong is told in one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,51 @@ def test_candidates_are_scored_on_the_methods_of_the_objective_in_turns():
                               balanced=True, flip=False)[index // 2]
         assert torch.equal(images[index], case[0])
     assert stage.scored_methods(config) == ["NS", "HD"] and stage.scored_methods(configure()) == ["TE"]
+
+
+@pytest.mark.parametrize("strategy", DIFFERENTIABLE)
+def test_architecture_weights_are_trained_by_the_methods_of_the_objective(strategy, tmp_path, monkeypatch):
+    seen = {}
+
+    class Recorded(stage.make_strategy(strategy).__class__):
+        def step(self, number, train, validation):
+            seen[number] = train[0].clone(), validation[0].clone()
+            return super().step(number, train, validation)
+
+    monkeypatch.setattr(stage, "make_strategy", lambda name: Recorded())
+    config = configure(strategy=strategy, objective={"methods": ["NS"]}, check={"random": 0})
+    stage.run_search(config, tmp_path, PHOTOS)
+    recipe = Recipe.of(config)
+    for part, name, method, index in ((PHOTOS.train, "search-train", "TE", 0),
+                                      (PHOTOS.val, "search-architecture", "NS", 1)):
+        drawn = ForgeryDataset(part, replace(recipe, methods=(method,)), config.seed, name, 4, 2)
+        assert torch.equal(seen[1][index], torch.stack([drawn[2][0], drawn[3][0]]))
+
+
+def test_a_cost_in_the_objective_makes_the_architecture_cheaper(tmp_path):
+    cheap, dear = (stage.run_search(configure(strategy="darts", architecture_learning_rate=0.5, steps=6, check={
+        "random": 0}, objective={"cost": "params", "cost_weight": weight}), tmp_path / str(weight), PHOTOS)
+        for weight in (100.0, 0.0))
+    assert {name for cell in cheap.cells for name in cell} == {"identity"} != {name for cell in dear.cells
+                                                                                for name in cell}
+
+
+def test_latencies_are_measured_once_in_a_run(tmp_path):
+    config = configure(latency=True, check={"random": 0})
+    stage.run_search(config, tmp_path / "a", PHOTOS)
+    rows = read_rows(tmp_path / "a" / "search" / "candidates.csv")
+    assert all(float(row["latency_ms"]) > 0 for row in rows)
+    (tmp_path / "b" / "search").mkdir(parents=True)
+    (tmp_path / "b" / "search" / "costs.json").write_bytes((tmp_path / "a" / "search" / "costs.json").read_bytes())
+    stage.run_search(config, tmp_path / "b", PHOTOS)
+    assert read_rows(tmp_path / "b" / "search" / "candidates.csv") == rows
+
+
+def test_a_check_that_diverges_can_be_set_anew(tmp_path):
+    with pytest.raises(UserError, match=r"trained alone: .* lower search\.check\.learning_rate and add --resume"):
+        stage.run_search(configure(check={"random": 2, "steps": 3, "batch_size": 2, "learning_rate": 1e30}), tmp_path,
+                         PHOTOS)
+    assert len(read_rows(tmp_path / "search" / "candidates.csv")) == 4
+    stage.run_search(configure(), tmp_path, PHOTOS)
+    rows = read_rows(tmp_path / "search" / "alone.csv")
+    assert len(rows) == 3 * 2 and {row["steps"] for row in rows} == {"1"}
