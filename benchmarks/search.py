@@ -158,7 +158,7 @@ def compare_steps(other: Any, repeat: int, target: str) -> None:
     generator, times = stream(0, "path"), ([], [])
     gap = gradient_gap(ours, other, x)
     ours.train(), other.train()
-    optimizers = [torch.optim.Adam(ours.parameters(), 1e-3, fused=True), torch.optim.Adam(other.parameters(), 1e-3)]
+    optimizers = [torch.optim.Adam(module.parameters(), 1e-3, fused=True) for module in (ours, other)]
     for _ in range(repeat + 3):
         genotype = random_genotype(SPACE, generator)
         for index, module in enumerate((ours, other)):
