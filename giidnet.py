@@ -118,8 +118,10 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         photos = _photos(config, folder) if forged & set(pending) else None
         if "search" in stages and "search" not in pending:
             # A kill may come between the last file of a search and its end.
+            from results.board import write_board
             from search import remove_leftovers
             remove_leftovers(folder)
+            write_board(folder)
         for name in pending:
             click.echo(f"── {name}", err=True)
             _run_stage(name, config, folder, photos)

@@ -73,13 +73,14 @@ def make_context(config: RunConfig) -> SearchContext:
 def seconds_a_step(configs: Mapping[str, RunConfig], photos: PhotoSet) -> dict[str, float]:
     """Least seconds of a training step of each configured strategy, without the making of its pictures; they take
     turns, so that another load on the machine falls on all."""
-    strategies = {}
+    strategies, contexts = {}, {name: make_context(config) for name, config in configs.items()}
     for name, config in configs.items():
         strategies[name] = make_strategy(config.search.strategy)
-        strategies[name].set_up(make_context(config))
-    config = next(iter(configs.values()))
+        strategies[name].set_up(contexts[name])
+    config, device = next(iter(configs.values())), next(iter(contexts.values())).fabric.device
     dataset = ForgeryDataset(photos.train, Recipe.of(config), 0, "timing", config.search.batch_size * 4)
-    batches = list(make_loader(dataset, config.search.batch_size, 0))
+    batches = [(images.to(device), masks.to(device))
+               for images, masks in make_loader(dataset, config.search.batch_size, 0)]
     times: dict[str, list[float]] = {name: [] for name in configs}
     for number in range(2 * TIMED):
         train, held_out = batches[number % 4], batches[(number + 1) % 4]

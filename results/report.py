@@ -17,7 +17,7 @@ from detectors.checkpoints import read_description
 from forgeries.methods import METHODS
 from results.metrics import METRICS
 from results.plots import auc_by_method, curves, svg
-from results.searches import SearchFiles, cost_rows, read_search, search_figures, study_rows
+from results.searches import COSTS, SearchFiles, cost_rows, read_search, search_figures, study_rows
 from results.tables import columns_of, not_detected
 
 TITLES = {"auc": "AUC", "ap": "Average precision", "f1": "F1 at 0.5", "iou": "IoU at 0.5",
@@ -120,6 +120,7 @@ def _context(folder: Path, run: RunFiles) -> dict[str, Any]:
         "genotype": search.genotype, "comparison": search.comparison, "chosen": search.chosen, "study": search.study,
         "study_rows": study_rows(search.study),
         "cost_weight": search.cost_weight, "costs": cost_rows(search.cost), "cost": search.cost,
+        "price": COSTS[search.price],
         "top": sorted(search.candidates, key=lambda row: (row["exact"] != "1", -float(row["score"])))[:10],
         "candidate_count": len(search.candidates),
         "raced": sum(row["exact"] != "1" for row in search.candidates),

@@ -17,6 +17,10 @@ from search_space.genotype import Genotype, read_genotype
 COSTS = {"flops": "FLOP", "params": "parameters", "latency_ms": "latency (ms)"}
 """Title of each cost of a candidate."""
 
+SHOWN = {"flops": lambda cost: f"{cost / 1e6:.1f} MFLOP", "params": lambda cost: f"{cost:,.0f} parameters",
+         "latency_ms": lambda cost: f"{cost:.2f} ms"}
+"""A cost with its unit."""
+
 FRONT = 6
 """Genotypes of the front that are drawn."""
 
@@ -27,10 +31,12 @@ Row = Mapping[str, str]
 class SearchFiles:
     """The files of a search; empty, or None, where they are missing.
 
-    `metric` is "auc" or "f1"; `candidates` are rows with "score" and "exact" also where an older search wrote none.
+    `metric` is "auc" or "f1", `price` the one of `COSTS` that the objective names, or "flops" where no candidate has
+    it; `candidates` are rows with "score" and "exact" also where an older search wrote none.
     """
 
     metric: str
+    price: str
     cost_weight: float
     genotype: Genotype | None
     candidates: Sequence[Row]
@@ -54,11 +60,11 @@ class SearchFiles:
 
     @property
     def front(self) -> list[tuple[Genotype, Row]]:
-        """The best of the candidates that no cheaper one reaches, best first; operations are the cost."""
+        """The best of the candidates that no cheaper one reaches, best first, by the cost `price`."""
         if self.genotype is None:
             return []
         exact = _exact(self.candidates)
-        found = [exact[index] for index in plots.pareto([_point(row, "flops", self.metric) for row in exact])]
+        found = [exact[index] for index in plots.pareto([_point(row, self.price, self.metric) for row in exact])]
         return [(Genotype.parse(row["genotype"], self.genotype.space), row) for row in found[::-1][:FRONT]]
 
 
@@ -69,12 +75,12 @@ def read_search(folder: Path, config: Mapping[str, Any]) -> SearchFiles:
     names = ("candidates", "history", "ranking", "architecture", "alone", "rank_study")
     candidates, history, ranking, weights, alone, study_rows = (read_rows(place / f"{name}.csv") for name in names)
     genotype = place / "genotype.yaml"
+    candidates = [{"score": row["auc"], "exact": "1", "latency_ms": "", **row} for row in candidates]
+    price = {"latency": "latency_ms"}.get(cost := objective.get("cost", "flops"), cost)
     return SearchFiles(
-        objective.get("metric", "auc"), objective.get("cost_weight", 0.0),
-        read_genotype(genotype) if genotype.exists() else None,
-        [{"score": row["auc"], "exact": "1", "latency_ms": "", **row} for row in candidates],
-        history, ranking, weights, alone, _read_json(place / "cost.json"), study_rows,
-        _read_json(place / "rank_study.json"))
+        objective.get("metric", "auc"), price if all(row[price] for row in candidates) else "flops",
+        objective.get("cost_weight", 0.0), read_genotype(genotype) if genotype.exists() else None, candidates, history,
+        ranking, weights, alone, _read_json(place / "cost.json"), study_rows, _read_json(place / "rank_study.json"))
 
 
 def search_figures(search: SearchFiles) -> dict[str, Figure]:
@@ -85,7 +91,7 @@ def search_figures(search: SearchFiles) -> dict[str, Figure]:
         figures["cells"] = draw_genotype(search.genotype)
     if len(search.front) > 1:
         figures["front"] = draw_genotypes([(f"{name} {float(row[search.metric]):.3f}, "
-                                            f"{float(row['flops']) / 1e6:.1f} MFLOP", genotype)
+                                            f"{SHOWN[search.price](float(row[search.price]))}", genotype)
                                            for genotype, row in search.front])
     if comparison := search.comparison:
         figures["against_random"] = plots.against_random_plot(
@@ -116,9 +122,11 @@ def search_figures(search: SearchFiles) -> dict[str, Figure]:
 
 def cost_rows(cost: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     """(part of the search, device-seconds, pictures seen)."""
-    return [(title, cost[f"{key}_seconds"] * cost.get("processes", 1), cost[f"{key}_pictures"])
-            for key, title in (("train", "training"), ("score", "scoring candidates"),
-                               ("check", "comparison with random")) if f"{key}_seconds" in cost]
+    # Training is measured by one of the processes that share it; the rest are sums over those that took part.
+    return [(title, cost[f"{key}_seconds"] * processes, cost[f"{key}_pictures"])
+            for key, title, processes in (("train", "training", cost.get("processes", 1)),
+                                          ("score", "scoring candidates", 1), ("check", "comparison with random", 1))
+            if f"{key}_seconds" in cost]
 
 
 def study_rows(study: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -6,6 +6,9 @@ from pathlib import Path
 SCORES = "scores"
 """Folder of finished units in `search/`, until the search is finished."""
 
+TOKEN = "token"
+"""File in `search/`, until then: the search's name on a storage that others use too."""
+
 STRATEGIES = {
     "one-shot": ("search.one_shot:OneShot", "uniform single path, then the best of N candidates, random or evolved"),
     "evolution": ("search.evolution:RegularisedEvolution", "one-shot training, then regularised evolution"),
@@ -40,3 +43,5 @@ def remove_leftovers(folder: Path) -> None:
     """Deletes what the finished search of the run folder `folder` kept to be resumed."""
     (folder / "search" / "checkpoint.pt").unlink(missing_ok=True)
     shutil.rmtree(folder / "search" / SCORES, ignore_errors=True)
+    # After the scores: a worker that finds no name must find none of them either.
+    (folder / "search" / TOKEN).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -119,8 +120,8 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
         mark = fingerprint(out / "supernet.safetensors", data)
         offers = None
         if storage:
-            from search.workers import Offers, evaluate_shared
-            offers = Offers.open(storage, f"{config.name}-{mark}")
+            from search.workers import Offers, draw_token, evaluate_shared
+            offers = Offers.open(storage, f"{config.name}-{mark}-{draw_token(folder)}")
             offers.set_finished(False)
         store = Store.open(out / SCORES, mark)
 
@@ -130,7 +131,9 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
 
         history = _score_candidates(config, out, context, strategy, data, evaluate, board)
         if offers:
-            offers.set_finished(True)
+            # All scores are here; workers also go when these are deleted.
+            with suppress(UserError):
+                offers.set_finished(True)
         meter.score_seconds, meter.score_pictures = store.cost()
     best = strategy.choose(history)
     genotype = replace(best.genotype, provenance={
@@ -154,7 +157,7 @@ def assist(config: RunConfig, folder: Path, photos: PhotoSet, device: torch.devi
     Raises:
         UserError: the search has no storage, or other pictures come out here than there.
     """
-    from search.workers import Offers, open_storage, work
+    from search.workers import Offers, open_storage, read_token, work
     out, settings = folder / "search", config.search
     if settings.storage is None:
         raise UserError(f"{folder}: its search shares nothing; start it with search.storage=journal:scores.log or "
@@ -171,7 +174,8 @@ def assist(config: RunConfig, folder: Path, photos: PhotoSet, device: torch.devi
         raise UserError(f"{folder}: other validation pictures come out here than in the search; a worker needs the "
                         "same photographs and the same versions of the packages")
     store = Store(out / SCORES / mark)
-    count = work(store, scorer(config, network, data), Offers.open(storage, f"{config.name}-{mark}"))
+    offers = Offers.open(storage, f"{config.name}-{mark}-{read_token(folder)}")
+    count = work(store, scorer(config, network, data), offers)
     print(f"worker: {count} units scored; the search needs no more", file=sys.stderr, flush=True)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -25,7 +26,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from configs.errors import UserError
+from configs.files import write_atomic
 from configs.progress import SECONDS_BETWEEN_LINES
+from search import TOKEN
 from search.scoring import Unit
 from search.units import Compute, Finished, Store
 
@@ -72,6 +75,37 @@ def open_storage(text: str, folder: Path) -> BaseStorage:
     raise UserError(f"search.storage = {shown!r}: must be sqlite:///FILE, journal:FILE or postgresql://…")
 
 
+def draw_token(folder: Path) -> str:
+    """What tells the search of the run folder `folder` from all others on one storage: two of one configuration may
+    have the same weights, and each its own scores. Drawn once, kept until the search is finished; no
+    result depends on it."""
+    if not _token(folder).exists():
+        write_atomic(_token(folder), uuid4().hex[:12])
+    return read_token(folder)
+
+
+def read_token(folder: Path) -> str:
+    """What `draw_token` gave; nothing where the search has finished meanwhile, whose scores are gone then as well."""
+    try:
+        return _token(folder).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _token(folder: Path) -> Path:
+    return folder / "search" / TOKEN
+
+
+@contextmanager
+def lost_connections() -> Iterator[None]:
+    """A storage that fails in the middle ends in one line, here and in workers; a journal by its file or its lines."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, OSError, ValueError) as error:
+        raise UserError(f"search.storage: lost ({' '.join(str(error).split())[:200]}); scores so far are kept, and "
+                        "--resume continues") from None
+
+
 @dataclass(frozen=True)
 class Offers:
     """The units of one search that are offered, claimed and done, as trials of a study."""
@@ -80,6 +114,7 @@ class Offers:
     study: int
 
     @classmethod
+    @lost_connections()
     def open(cls, storage: BaseStorage, name: str) -> "Offers":
         """Those of the search `name`, which is taken up when there is one."""
         try:
@@ -88,14 +123,17 @@ class Offers:
             return cls(storage, storage.get_study_id_from_name(name))
 
     @property
+    @lost_connections()
     def finished(self) -> bool:
         """Whether no more units will come."""
         return bool(self.storage.get_study_user_attrs(self.study).get(FINISHED))
 
+    @lost_connections()
     def set_finished(self, finished: bool) -> None:
         """Tells workers whether they can go."""
         self.storage.set_study_user_attr(self.study, FINISHED, finished)
 
+    @lost_connections()
     def offer(self, units: Sequence[Unit]) -> None:
         """Makes units wait that neither wait nor are claimed."""
         known = {_unit(trial).key for trial in self.storage.get_all_trials(self.study, deepcopy=False, states=OPEN)}
@@ -104,6 +142,7 @@ class Offers:
                 self.storage.create_new_trial(self.study, create_trial(
                     state=TrialState.WAITING, user_attrs={UNIT: json.dumps(asdict(unit))}))
 
+    @lost_connections()
     def claim(self) -> tuple[int, Unit] | None:
         """A trial that waited, which no other process gets any more, and its unit."""
         for trial in self.storage.get_all_trials(self.study, deepcopy=False, states=(TrialState.WAITING,)):
@@ -114,6 +153,7 @@ class Offers:
                 continue
         return None
 
+    @lost_connections()
     def done(self, trial: int, values: np.ndarray) -> None:
         """Marks a claimed unit; its value is the mean AUC, for those who look at the storage."""
         # SQLite can give a trial to two processes that claim it in the same moment.
@@ -121,17 +161,6 @@ class Offers:
             self.storage.set_trial_state_values(trial, TrialState.COMPLETE, [float(np.nanmean(values[..., 0]))])
 
 
-@contextmanager
-def lost_connections() -> Iterator[None]:
-    """A storage that fails in the middle ends in one line, here and in workers."""
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(f"search.storage: lost ({' '.join(str(error).split())[:200]}); scores so far are kept, and "
-                        "--resume continues") from None
-
-
-@lost_connections()
 def evaluate_shared(units: Sequence[Unit], store: Store, compute: Compute, finished: Finished, offers: Offers,
                     ) -> list[np.ndarray]:
     """Scores of the units, computed here and by workers, none of whom is waited for."""
@@ -153,7 +182,6 @@ def evaluate_shared(units: Sequence[Unit], store: Store, compute: Compute, finis
             store.compute(missing[-1], compute)
 
 
-@lost_connections()
 def work(store: Store, compute: Compute, offers: Offers) -> int:
     """Computes what waits until the search is finished; returns how many units that were."""
     count, shown = 0, time.monotonic()

@@ -33,10 +33,10 @@ def search(arguments):
     main(arguments)
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, target=search):
     """A search that has just begun, so that no kill is wasted on imports."""
     (folder / "photos.csv").unlink(missing_ok=True)
-    process = PROCESSES.Process(target=search, args=(["search", "--out", str(folder), *TINY, *arguments],))
+    process = PROCESSES.Process(target=target, args=(["search", "--out", str(folder), *TINY, *arguments],))
     process.start()
     while process.is_alive() and not (folder / "photos.csv").exists():
         time.sleep(0.002)
@@ -104,6 +104,50 @@ EVOLUTION = ["search.strategy=one-shot", "search.sampler=evolution", "search.evo
 @pytest.mark.parametrize("options", [EVOLUTION, ["search.strategy=darts"]], ids=["evolution", "darts"])
 def test_five_kills_change_nothing(options, tmp_path):
     kill_again_and_again(1, tmp_path, options)
+
+
+RACE = ["search.strategy=one-shot", "search.epochs=1", "search.candidates=40", "search.racing.keep=4",
+        "search.validation_images=12", "search.check.random=0"]
+
+
+def search_with_pauses(arguments):
+    """Waits before each unit, so that a kill does not miss it."""
+    from search.units import Store
+    compute = Store.compute
+
+    def compute_later(*given):
+        time.sleep(0.2)
+        compute(*given)
+
+    Store.compute = compute_later
+    search(arguments)
+
+
+def test_kills_between_the_units_of_a_race_change_nothing(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = start(whole, *RACE)
+    process.join(240)
+    assert process.exitcode == 0
+    scores, generator, kept = broken / "search" / "scores", np.random.default_rng(0), {}
+    # Of three rounds, a unit each.
+    for number, units in enumerate((0, 1, 1, 2, 2)):
+        process = start(broken, *RACE, *(["--resume"] if number else []), target=search_with_pauses)
+        while process.is_alive() and (len(list(scores.glob("*/*.npz"))) < units or not scores.exists()):
+            time.sleep(0.002)
+        process.join(generator.uniform(0, 0.1))
+        assert process.is_alive()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        found = {path: path.read_bytes() for path in scores.glob("*/*.npz")}
+        # What was finished is not computed again: its seconds would differ.
+        assert len(found) == units and {path: found[path] for path in kept} == kept
+        assert not (broken / "search" / "candidates.csv").exists()
+        kept = found
+    process = start(broken, *RACE, "--resume")
+    process.join(240)
+    assert process.exitcode == 0 and products(broken) == products(whole)
+    # 40 began, 14 went on, 5 stayed to the end.
+    assert sorted({int(row["pictures"]) for row in read_rows(whole / "search" / "candidates.csv")}) == [2, 4, 12]
 
 
 @pytest.mark.slow

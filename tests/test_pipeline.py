@@ -124,6 +124,10 @@ def test_a_finished_run_is_kept_and_resumed_without_work(finished, capsys):
     before = products(finished)
     assert "add --resume" in fails(capsys, "run", "--out", finished, *TINY)
     assert "another config" in fails(capsys, "run", "--out", finished, *TINY, "seed=5", "--resume")
+    # As after a kill between a search and its figures.
+    shutil.rmtree(finished / "tensorboard" / "report")
+    main(["search", "--out", str(finished), *TINY, "--resume"])
+    assert (finished / "tensorboard" / "report").exists()
     main(["run", "--out", str(finished), *TINY, "--resume"])
     assert products(finished) == before
 

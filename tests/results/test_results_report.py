@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs.files import read_rows, write_atomic, write_json, write_rows
@@ -13,6 +14,7 @@ from results import plots
 from results.board import write_board
 from results.cells import draw_genotype, draw_genotypes
 from results.report import read_run, run_figures, write_report
+from results.searches import search_figures
 from search_space.genotype import SpaceShape, random_genotype, released_genotype, write_genotype
 from search_space.registry import OPERATIONS
 
@@ -115,7 +117,9 @@ def test_measured_times_stand_apart(undrawn, run):
     path = run / "search" / "cost.json"
     path.write_text(path.read_text().replace("11.5", "98765.0"))
     other = text_of(run)
+    # Of two processes, each of which measured its training; the rest is a sum already.
     assert ">23.0<" in page and ">197,530.0<" in other
+    assert ">2.5<" in page and ">7.0<" in page and ">5.0<" not in page and ">14.0<" not in page
     times = re.compile(r'(<span class="time">)[^<]*')
     assert times.sub(r"\1", page) == times.sub(r"\1", other)
 
@@ -184,6 +188,29 @@ def test_the_front_is_of_candidates_scored_on_all_pictures(run):
     exact = [row for row in CANDIDATES if row["exact"]]
     assert front and all(row["exact"] == "1" for row in front)
     assert front[0]["index"] == str(max(exact, key=lambda row: row["auc"])["index"])
+
+
+@pytest.mark.parametrize("cost, column, title, shown", [
+    ("flops", "flops", "FLOP", " MFLOP"), ("params", "params", "parameters", " parameters"),
+    ("latency", "latency_ms", "latency (ms)", " ms")])
+def test_the_front_is_by_the_cost_of_the_objective(undrawn, run, cost, column, title, shown):
+    write_atomic(run / "config.yaml", CONFIG.replace("metric: auc", f"metric: auc, cost: {cost}"))
+    exact = [row for row in CANDIDATES if row["exact"]]
+    expected = [row["index"] for row in exact
+                if not any(other[column] <= row[column] and other["auc"] > row["auc"] for other in exact)]
+    found = read_run(run)
+    assert sorted(int(row["index"]) for _, row in found.search.front) == expected and len(expected) > 1
+    texts = [text.get_text() for text in search_figures(found.search)["front"].findobj(Text)]
+    assert sum(text.endswith(shown) for text in texts) == len(expected)
+    assert f"Pareto front by {title}," in text_of(run)
+
+
+def test_a_front_by_latencies_that_were_not_measured_is_by_operations(run):
+    write_atomic(run / "config.yaml", CONFIG.replace("metric: auc", "metric: auc, cost: latency"))
+    before = [row["index"] for _, row in read_run(run).search.front]
+    write(run / "search" / "candidates.csv", [{**row, "latency_ms": ""} for row in CANDIDATES])
+    found = read_run(run).search
+    assert found.price == "flops" and [row["index"] for _, row in found.front] != before
 
 
 def test_the_distribution_tells_exact_and_raced_apart():

@@ -18,7 +18,7 @@ from forgeries.photos import find_photos
 from search import stage
 from search.scoring import ScoringData, Unit
 from search.units import Store, evaluate_here, fingerprint
-from search.workers import Offers, evaluate_shared, open_storage, work
+from search.workers import Offers, draw_token, evaluate_shared, open_storage, read_token, work
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 UNITS = [Unit((f"first{number}", f"second{number}"), 0, 3, 1) for number in range(12)]
@@ -241,3 +241,52 @@ def test_a_storage_that_fails_in_the_middle_is_told_in_one_line(tmp_path, monkey
     with pytest.raises(UserError, match=r"search\.storage: lost .* --resume continues") as error:
         evaluate_shared(UNITS, store, compute, lambda unit, values: None, offers)
     assert "\n" not in str(error.value) and store.get(done[0]) is not None
+
+
+def test_a_journal_that_is_lost_is_told_in_one_line(tmp_path):
+    offers = Offers.open(open_storage("journal:scores.log", tmp_path), "search")
+    (tmp_path / "scores.log").unlink()
+    (tmp_path / "scores.log").mkdir()
+    for ask in (lambda: offers.set_finished(True), lambda: offers.finished, offers.claim,
+                lambda: offers.offer(UNITS), lambda: Offers.open(offers.storage, "another")):
+        with pytest.raises(UserError, match=r"search\.storage: lost .*scores\.log") as error:
+            ask()
+        assert "\n" not in str(error.value)
+
+
+def test_a_score_that_cannot_be_written_is_no_lost_storage(tmp_path):
+    offers = Offers.open(open_storage("journal:scores.log", tmp_path), "search")
+
+    def compute(unit):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        evaluate_shared(UNITS, store_in(tmp_path), compute, lambda *_: None, offers)
+
+
+def test_a_storage_lost_after_the_last_score_does_not_end_a_search(tmp_path, monkeypatch):
+    text = "sqlite:///scores.db"
+    set_finished, lost = Offers.set_finished, []
+
+    def lose(offers, finished):
+        if finished:
+            lost.append((tmp_path / "scores.db").write_bytes(b"no database any more" * 1000))
+        set_finished(offers, finished)
+
+    monkeypatch.setattr(Offers, "set_finished", lose)
+    stage.run_search(configure(storage=text), tmp_path, PHOTOS)
+    assert lost and (tmp_path / "search" / "genotype.yaml").exists()
+
+
+def test_searches_of_one_configuration_do_not_meet_on_one_storage(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    names = [draw_token(folder) for folder in (first, second)]
+    assert names[0] != names[1] and [read_token(folder) for folder in (first, second)] == names
+    assert draw_token(first) == names[0]
+    for folder in (first, second):
+        stage.run_search(configure(storage=f"journal:{tmp_path / 'scores.log'}"), folder, PHOTOS)
+        assert read_token(folder) == ""
+    storage = open_storage("journal:scores.log", tmp_path)
+    studies = {study.study_name.rsplit("-", 1)[1]: storage.get_all_trials(study._study_id)
+               for study in storage.get_all_studies()}
+    assert set(studies) == set(names) and all(studies.values())
