@@ -138,7 +138,7 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
     best = strategy.choose(history)
     genotype = replace(best.genotype, provenance={
         "strategy": settings.strategy, "seed": config.seed, "score": best.score, "auc": best.auc,
-        "metric": f"mean per-image {settings.objective.metric} on validation photographs, inherited weights",
+        "metric": f"mean per-image {settings.objective.metric.upper()} on validation photographs, inherited weights",
         "width": config.space.width, "candidates_scored": len(history),
         "pictures_seen": meter.train_pictures,
         "methods": method_names(config.forgeries.methods), "methods_scored": scored_methods(config),
