@@ -5,7 +5,9 @@
 Works: `step` (a single-path training step of the extraction block against all operations of each slot computed and
 weighted by 0 or 1, as published), `nni-step` (the same against NNI's RandomOneShot), `candidates` and `recalibrated`
 (scores of random candidates against a full forward of each on all pictures; the second with batch-norm statistics of
-each candidate's own), `evolution` (scores of what an evolution proposes, generation by generation, likewise).
+each candidate's own), `evolution` (scores of what an evolution proposes, generation by generation, likewise), and, when
+named, `full-width` (pictures per second of one-shot training of the paper's space in bfloat16, and the share of the
+device's rate that is; for --device cuda).
 Photographs: those inside scikit-image. Seconds are those of the processor with one thread, so that other work on the
 machine counts less; the steps take turns, of which the median counts.
 """
@@ -26,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -166,6 +169,49 @@ def compare_steps(other: Any, repeat: int, target: str) -> None:
     fast, slow = (statistics.median(found[3:]) for found in times)
     print(f"  plain {slow:.3f} s, ours {fast:.3f} s: {slow / fast:.2f}x (target {target}), relative difference of the "
           f"gradients {gap:.0e}", flush=True)
+
+
+def full_width(device: str, batch: int, repeat: int) -> None:
+    """Prints pictures per second of single-path training of the paper's space at full width on pictures of 128², in
+    bfloat16, and which share of the rate of large matrix products that is."""
+    torch.manual_seed(0)
+    network = SearchNetwork(SPACE, 1.0, ["plain"]).to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+    images = torch.rand(batch, 3, STEP_SIDE, STEP_SIDE, device=device)
+    masks = (torch.rand(batch, 1, STEP_SIDE, STEP_SIDE, device=device) < 0.1).float()
+    generator = stream(0, "path")
+
+    def step() -> None:
+        network.set_path(random_genotype(SPACE, generator))
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16):
+            loss = binary_cross_entropy_with_logits(network(images), masks)
+        loss.backward()
+        optimizer.step()
+
+    def seconds(work: Callable[[], Any], count: int) -> float:
+        for _ in range(3):
+            work()
+        waits = torch.cuda.synchronize if device == "cuda" else lambda: None
+        waits()
+        started = time.perf_counter()
+        for _ in range(count):
+            work()
+        waits()
+        return (time.perf_counter() - started) / count
+
+    a_step = seconds(step, repeat)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        for _ in range(4):
+            step()
+    operations = counter.get_total_flops() / 4
+    side = 8192 if device == "cuda" else 1024
+    a, b = (torch.rand(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    rate = 2 * side**3 / seconds(lambda: a @ b, repeat)
+    print(f"  batch {batch}: {batch / a_step:.1f} pictures/s, {operations / a_step / 1e12:.2f} TFLOP/s in convolutions and "
+          f"products, {100 * operations / a_step / rate:.0f} % of the {rate / 1e12:.2f} TFLOP/s of large products",
+          flush=True)
 
 
 def pictures(seed: int) -> tuple[Batches, ScoringData]:
@@ -362,8 +408,11 @@ def main() -> None:
         "nni-step": lambda given: compare_steps(Nni(STEP_WIDTH), given.repeat, "1x"),
         "candidates": lambda given: compare_candidates(given.candidates, given.every, given.seed, False),
         "recalibrated": lambda given: compare_candidates(given.candidates // 5, given.every, given.seed, True),
-        "evolution": lambda given: compare_evolution(given.seed)}
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(works)}; default all")
+        "evolution": lambda given: compare_evolution(given.seed),
+        "full-width": lambda given: full_width(given.device, given.batch, given.repeat)}
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of `full-width`")
+    parser.add_argument("--batch", type=int, default=24, help="pictures of a step of `full-width`")
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(works)}; default all but the last")
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--every", type=int, default=1, help="the plain form scores one candidate of so many")
@@ -375,7 +424,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("GIIDNET_CACHE", folder)
-        for name in given.works or works:
+        for name in given.works or list(works)[:-1]:
             print(name, flush=True)
             works[name](given)
 
