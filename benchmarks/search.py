@@ -209,8 +209,8 @@ def full_width(device: str, batch: int, repeat: int) -> None:
     side = 8192 if device == "cuda" else 1024
     a, b = (torch.rand(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     rate = 2 * side**3 / seconds(lambda: a @ b, repeat)
-    print(f"  batch {batch}: {batch / a_step:.1f} pictures/s, {operations / a_step / 1e12:.2f} TFLOP/s in convolutions and "
-          f"products, {100 * operations / a_step / rate:.0f} % of the {rate / 1e12:.2f} TFLOP/s of large products",
+    print(f"  batch {batch}: {batch / a_step:.1f} pictures/s, {operations / a_step / 1e12:.2f} TFLOP/s in convolutions "
+          f"and products, {100 * operations / a_step / rate:.0f} % of the {rate / 1e12:.2f} TFLOP/s of large products",
           flush=True)
 
 
