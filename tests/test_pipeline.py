@@ -90,7 +90,8 @@ def test_killed_runs_end_in_the_same_files(tmp_path, strategy):
 def test_the_paper_preset_runs_at_full_width(tmp_path):
     short = ["forgeries.image_size=64", "forgeries.workers=1", "search.epochs=1", "search.steps=2",
              "search.batch_size=2",
-             "search.candidates=2", "search.validation_images=2", "search.recalibration_batches=1", "retrain.epochs=1",
+             "search.candidates=2", "search.validation_images=2", "search.recalibration_batches=1", "search.probes=2",
+             "search.check.random=1", "search.check.steps=2", "search.check.batch_size=2", "retrain.epochs=1",
              "retrain.steps=2", "retrain.batch_size=2", "retrain.validation_images=2", "retrain.pretrain.epochs=1",
              "retrain.pretrain.steps=2", "retrain.pretrain.batch_size=2", "retrain.pretrain.validation_patches=4",
              "benchmark.images=2",
