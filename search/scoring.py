@@ -226,27 +226,24 @@ def race(genotypes: Sequence[str], data: ScoringData, racing: Racing, evaluate: 
          objective: Callable[[str, np.ndarray], float]) -> dict[str, np.ndarray]:
     """AUC and F1, P×2, of each genotype: over all pictures for those that stay to the end, over the first P for others.
 
-    Successive halving (Jamieson & Talwalkar 2016): each round looks at more pictures, and the best go on. Rounds before
-    the last take batch-norm statistics from as small a share of the recalibration batches as theirs of the pictures;
-    scores of the last are those without racing.
+    Successive halving (Jamieson & Talwalkar 2016): each round looks at more pictures, and the best go on. Batch-norm
+    statistics are of all recalibration batches in every round: those of fewer change scores by more than candidates
+    differ.
 
     `objective` gives the score of a genotype from its P×2; a genotype whose score is NaN ranks last.
     """
     staying = list(dict.fromkeys(genotypes))
     found: dict[str, np.ndarray] = {}
-    before = 0, 0
+    start = 0
     for count, stop in rounds_of(len(staying), len(data.validation), racing):
         if found:
             scores = {text: objective(text, found[text]) for text in staying}
             staying = sorted(staying, key=lambda text: (np.isnan(scores[text]), -scores[text], text))[:count]
-        recalibration = -(-len(data.recalibration) * stop // len(data.validation))
-        # What was scored by the same statistics need not be scored again.
-        start = before[0] if before[1] == recalibration else 0
-        units = split_units(staying, start, stop, recalibration)
+        units = split_units(staying, start, stop, len(data.recalibration))
         for unit, values in zip(units, evaluate(units), strict=True):
             for text, rows in zip(unit.genotypes, values, strict=True):
                 found[text] = np.concatenate([found[text], rows]) if start else rows
-        before = stop, recalibration
+        start = stop
     return found
 
 
