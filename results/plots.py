@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 
 from results.colours import BLUE, GREEN, ORANGE, SKY, VERMILION, series_colours
+from search_space.cost import pareto
 
 MARKERS = "os^Dv*X"
 GREY = "#8A8A8A"
@@ -74,16 +75,6 @@ def score_against_cost(exact: Sequence[tuple[float, float]], raced: Sequence[tup
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     _legend_above(ax, 4)
     return figure
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (cost, score) that no other beats: none costs as little and scores more, or less and as much."""
-    best, found = float("-inf"), []
-    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
-        if points[index][1] > best:
-            best = points[index][1]
-            found.append(index)
-    return found
 
 
 def architecture_maps(rows: Sequence[Row], columns: int = 6) -> Figure:

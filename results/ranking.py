@@ -129,11 +129,6 @@ class Comparison:
         return self.low > 0
 
     @property
-    def verdict(self) -> str:
-        """"better" or "no better"."""
-        return "better" if self.better else "no better"
-
-    @property
     def text(self) -> str:
         """What was found, in one sentence."""
         found = "The search beat random: " if self.better else "The search found nothing better than random: "

@@ -12,6 +12,7 @@ from configs.files import read_rows
 from results import plots
 from results.cells import draw_genotype, draw_genotypes
 from results.ranking import TITLES, Comparison, against_random, ranking_over_epochs
+from search_space.cost import pareto
 from search_space.genotype import Genotype, read_genotype
 
 COSTS = {"flops": "FLOP", "params": "parameters", "latency_ms": "latency (ms)"}
@@ -64,7 +65,7 @@ class SearchFiles:
         if self.genotype is None:
             return []
         exact = _exact(self.candidates)
-        found = [exact[index] for index in plots.pareto([_point(row, self.price, self.metric) for row in exact])]
+        found = [exact[index] for index in pareto([_point(row, self.price, self.metric) for row in exact])]
         return [(Genotype.parse(row["genotype"], self.genotype.space), row) for row in found[::-1][:FRONT]]
 
 

@@ -19,7 +19,7 @@ from configs.schema import Alone, RankStudy, RunConfig
 from configs.streams import stream, torch_seed
 from forgeries.dataset import ForgeryDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
-from search.network import AloneNetwork
+from search.network import alone_network
 from search.samplers import random_samples
 from search.scoring import Batches, score_maps
 from search.strategy import SearchContext
@@ -44,7 +44,7 @@ def train_alone(config: RunConfig, settings: Alone, genotype: Genotype, seed: in
         UserError: training diverges.
     """
     torch.manual_seed(torch_seed(config.seed, "alone", seed))
-    network = AloneNetwork(genotype, config.space.width, config.search.streams).to(fabric.device)
+    network = alone_network(genotype, config.space.width, config.search.streams).to(fabric.device)
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, partial(share_of_rate, steps=settings.steps))
     optimizer: Any = fabric.setup_optimizers(adam)
@@ -54,7 +54,7 @@ def train_alone(config: RunConfig, settings: Alone, genotype: Genotype, seed: in
     network.train()
     for step, (images, masks) in enumerate(make_loader(dataset, settings.batch_size, config.forgeries.workers)):
         with fabric.autocast():
-            loss = binary_cross_entropy_with_logits(network(images.to(fabric.device)), masks.to(fabric.device))
+            loss = binary_cross_entropy_with_logits(network.logits(images.to(fabric.device)), masks.to(fabric.device))
         if not math.isfinite(loss.item()):
             raise UserError(f"{genotype}, trained alone: the loss became {loss.item()} at step {step}; lower {key} and "
                             "add --resume")
@@ -64,7 +64,8 @@ def train_alone(config: RunConfig, settings: Alone, genotype: Genotype, seed: in
         schedule.step()
     network.eval()
     with torch.inference_mode():
-        return np.concatenate([score_maps(network(images), masks, str(genotype)) for images, masks in validation])
+        return np.concatenate([score_maps(network.logits(images), masks, str(genotype))
+                               for images, masks in validation])
 
 
 def share_of_rate(step: int, steps: int) -> float:

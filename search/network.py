@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from detectors.blocks import Decision, Enhancement, GlobalAttention, LocalAttention, Weights, pad_to_multiple
-from search_space.cells import Cell, build_extraction, scaled
+from detectors.giidnet import GIIDNet
+from search_space.cells import Cell, scaled
 from search_space.cost import CostTable, count_cost, extraction_costs
 from search_space.genotype import Genotype, SpaceShape, split_parts
 from search_space.supernet import Supernet
@@ -118,25 +119,10 @@ class SearchNetwork(nn.Module):
         return cast(Cell, self.supernet.cells[0]).begin(x), x
 
 
-class AloneNetwork(nn.Module):
-    """The network of one genotype, as the search network computes it, without what others would share."""
-
-    def __init__(self, genotype: Genotype, width: float, streams: Sequence[str]) -> None:
-        super().__init__()
-        space = genotype.space
-        self.reduction = 2 * space.reduction
-        self.enhancement = Enhancement(split_parts(genotype.streams) if genotype.streams else streams, width)
-        self.extraction = build_extraction(genotype, width)
-        channels = scaled(space.channels[-1], width)
-        names = split_parts(genotype.attention) if genotype.attention else ()
-        self.decision = Decision(channels, self.reduction, width, [_attention(name, channels) for name in names],
-                                 resolution=space.decoder)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """RGB N×3×H×W in [0, 1] to logits N×1×H×W."""
-        x = pad_to_multiple(images * 2 - 1, self.reduction)
-        x = self.decision(self.extraction(self.enhancement(x)))
-        return x[..., :images.shape[-2], :images.shape[-1]]
+def alone_network(genotype: Genotype, width: float, streams: Sequence[str]) -> GIIDNet:
+    """The network of one genotype; its `logits` are those that the search network computes with the same weights."""
+    chosen = bool(genotype.attention)
+    return GIIDNet(genotype, width, None if genotype.streams else streams, chosen, chosen, median=False)
 
 
 def norms_in(*modules: nn.Module) -> list[nn.BatchNorm2d]:

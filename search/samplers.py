@@ -7,7 +7,7 @@ import numpy as np
 from configs.errors import UserError
 from configs.schema import Evolution, Limits, Racing
 from search.strategy import Scored, SearchContext
-from search_space.cost import COSTS, Cost
+from search_space.cost import COSTS, Cost, pareto
 from search_space.genotype import Genotype, random_genotype
 
 DRAWS = 1000
@@ -143,12 +143,9 @@ def excess(cost: Cost, limits: Limits) -> float:
 def pareto_front(history: Sequence[Scored], metric: str, cost: str) -> list[Scored]:
     """Those of the exactly scored whose `metric` ("auc" or "f1") none reaches at a lower `cost` ("params", "flops" or
     "latency"), nor exceeds at the same; cheapest first, of equals the first that was scored."""
-    front: list[Scored] = []
-    for scored in sorted((scored for scored in history if scored.exact),
-                         key=lambda scored: (price(scored.cost, cost), -getattr(scored, metric))):
-        if not front or getattr(scored, metric) > getattr(front[-1], metric):
-            front.append(scored)
-    return front
+    exact = [scored for scored in history if scored.exact]
+    return [exact[index] for index in pareto([(price(scored.cost, cost), getattr(scored, metric))
+                                              for scored in exact])]
 
 
 def price(cost: Cost, name: str) -> float:

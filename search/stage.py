@@ -38,7 +38,7 @@ from search.alone import ROWS, random_rivals, spent_seconds, train_all
 from search.costs import costs_of_run
 from search.network import SearchNetwork
 from search.processes import apart, join_norms
-from search.samplers import random_samples
+from search.samplers import price, random_samples
 from search.scoring import Batches, ScoringData, Unit, race, score_unit
 from search.strategy import Scored, SearchContext, Strategy
 from search.units import Finished, Store, evaluate_here, fingerprint
@@ -322,16 +322,14 @@ def _score_candidates(config: RunConfig, out: Path, context: SearchContext, stra
     """
     path, settings = out / "candidates.csv", config.search
     objective = settings.objective
-    _, largest = context.costs.range()
-    prices = {"params": largest.params, "flops": largest.flops, "latency": largest.latency_ms}
+    largest = price(context.costs.range()[1], objective.cost)
 
     def value_of(text: str, values: np.ndarray) -> float:
         mean = float(np.nanmean(values[:, int(objective.metric == "f1")]))
         if not objective.cost_weight:
             return mean
         cost = context.costs.of(Genotype.parse(text, context.space))
-        price = {"params": cost.params, "flops": cost.flops, "latency": cost.latency_ms}[objective.cost]
-        return mean - objective.cost_weight * price / prices[objective.cost]
+        return mean - objective.cost_weight * price(cost, objective.cost) / largest
 
     saved = [_parse(row, context.space) for row in read_rows(path)]
     part, best = 0.0, (0, -np.inf)

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -52,6 +52,17 @@ class CostTable:
         low, high = ({key: sum(pick(asdict(cost)[key] for cost in costs.values()) for costs in self.options.values())
                       for key in COSTS} for pick in (min, max))
         return self.base + Cost(**low), self.base + Cost(**high)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (cost, score) that no other beats: none costs as little and scores more, or less and as much;
+    cheapest first, of equals the first."""
+    best, found = float("-inf"), []
+    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+        if points[index][1] > best:
+            best = points[index][1]
+            found.append(index)
+    return found
 
 
 def count_cost(module: nn.Module, shape: tuple[int, ...], latency: bool, device: torch.device | str = "cpu") -> Cost:

@@ -138,7 +138,7 @@ def test_comparison_is_a_regression_on_being_chosen():
     # 0.82 and 0.82 tie: as good counts against the chosen one for p, and not for its rank.
     assert (found.rank, found.of, found.seeds) == (1, 5, 2) and found.p == pytest.approx(2 / 5)
     assert found.seed_sd == pytest.approx(math.sqrt(np.mean([np.var(pair, ddof=1) for pair in scores])))
-    assert found.verdict == "no better" and found.text.startswith("The search found nothing better than random: ")
+    assert not found.better and found.text.startswith("The search found nothing better than random: ")
     other = against_random(rows(scores), "f1")
     assert other.difference == pytest.approx(-found.difference) and other.rank == 4 and "F1" in other.text
 
@@ -153,7 +153,7 @@ def test_comparison_takes_seeds_that_all_have():
 
 def test_one_random_genotype_gives_no_interval_and_no_claim():
     found = against_random(rows([[0.9, 0.9], [0.1, 0.1]]))
-    assert math.isnan(found.low) and found.verdict == "no better" and "no interval" in found.text
+    assert math.isnan(found.low) and not found.better and "no interval" in found.text
 
 
 def draw(trial, advantage, rivals, seeds):
@@ -167,13 +167,13 @@ def draw(trial, advantage, rivals, seeds):
 
 @pytest.mark.parametrize("rivals, seeds", [(2, 2), (4, 2), (8, 3)])
 def test_a_search_that_draws_at_random_seldom_beats_random(rivals, seeds):
-    better = [draw(trial, 0, rivals, seeds).verdict == "better" for trial in range(1500)]
+    better = [draw(trial, 0, rivals, seeds).better for trial in range(1500)]
     assert 0.01 < np.mean(better) < 0.04
 
 
 def test_a_search_that_finds_something_beats_random():
     found = [draw(trial, 5, 8, 3) for trial in range(100)]
-    assert np.mean([one.verdict == "better" for one in found]) > 0.85
+    assert np.mean([one.better for one in found]) > 0.85
     assert all(one.text.startswith("The search beat random: ") for one in found if one.better)
     assert np.mean([one.low <= 5 <= one.high for one in found]) > 0.9
 

@@ -15,6 +15,7 @@ from results.board import write_board
 from results.cells import draw_genotype, draw_genotypes
 from results.report import read_run, run_figures, write_report
 from results.searches import search_figures
+from search_space.cost import pareto
 from search_space.genotype import SpaceShape, random_genotype, released_genotype, write_genotype
 from search_space.registry import OPERATIONS
 
@@ -179,7 +180,7 @@ def test_pareto_keeps_what_nothing_beats():
         points = [(int(cost), int(score)) for cost, score in generator.integers(0, 8, (15, 2))]
         beaten = [any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
                   for cost, score in points]
-        assert {points[index] for index in plots.pareto(points)} == {
+        assert {points[index] for index in pareto(points)} == {
             point for point, is_beaten in zip(points, beaten, strict=True) if not is_beaten}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from configs.load import load_config
 from giidnet import main
-from search.network import AloneNetwork
+from search.network import alone_network
 from search.tables import cost_ranges
 from search_space.cost import count_cost
 from search_space.genotype import Genotype, SpaceShape
@@ -20,7 +20,7 @@ CHOICES = ["space.streams=[[plain],[plain,bayar]]", "space.attention=[[],[local]
 def test_ranges_are_those_of_all_whole_networks(further):
     config = load_config("quick", [*SMALL, *further])
     space = SpaceShape.of(config.space)
-    costs = [count_cost(AloneNetwork(Genotype.from_sample(dict(zip(space.options(), names, strict=True)), space),
+    costs = [count_cost(alone_network(Genotype.from_sample(dict(zip(space.options(), names, strict=True)), space),
                                      config.space.width, config.search.streams), (1, 3, 32, 32), False)
              for names in product(*space.options().values())]
     assert len(costs) == space.size

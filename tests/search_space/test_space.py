@@ -14,7 +14,7 @@ from torch import nn
 from configs.errors import UserError
 from detectors import create_detector
 from detectors.blocks import Decision, Enhancement, build_stream
-from search.network import AloneNetwork, SearchNetwork, search_costs
+from search.network import SearchNetwork, alone_network, search_costs
 from search_space import list_operations
 from search_space.cells import build_extraction
 from search_space.cost import Cost, count_cost, count_flops, count_parameters, extraction_costs, measure_latency
@@ -258,10 +258,10 @@ def test_path_and_mixture_of_one_are_the_stand_alone_network(seed):
     genotype, x = draw(seed, RICH), torch.rand(2, 3, 30, 35)
     # In training, where norms keep signals from fading through layers without a history.
     network = SearchNetwork(RICH, 0.0625, ["prefilter"])
-    alone = AloneNetwork(genotype, 0.0625, ["prefilter"])
+    alone = alone_network(genotype, 0.0625, ["prefilter"])
     inherit(alone, network, genotype)
     with torch.no_grad():
-        expected = alone(x)
+        expected = alone.logits(x)
         network.set_path(genotype)
         torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-4)
         network.set_mixture({label: torch.tensor([float(name == genotype.sample()[label]) for name in names])
@@ -295,7 +295,7 @@ def test_costs_of_parts_add_up_to_those_of_the_network(shape):
     for seed in range(8):
         genotype = draw(seed, shape)
         slots = [block.options[label][genotype.sample()[label]] for label in shape.labels()]
-        whole = count_cost(AloneNetwork(genotype, width, streams), (1, 3, side, side), False)
+        whole = count_cost(alone_network(genotype, width, streams), (1, 3, side, side), False)
         assert sum(slots, block.base) == count_cost(build_extraction(genotype, width), (1, 16, 16, 16), False)
         assert table.of(genotype) + fixed == whole
 
