@@ -12,12 +12,12 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from configs.cache import cache_folder
 from configs.errors import UserError
 from configs.files import PICTURE_SUFFIXES
 from configs.pictures import decode_photo
 from configs.progress import Progress
 from configs.schema import Photos
-from forgeries.cache import cache_folder
 from forgeries.duplicates import near_duplicates, perceptual_hash
 from forgeries.index import Checked, CheckedFiles, Photo, PhotoList, stamp
 

@@ -2,9 +2,9 @@
 
 KEYS = ("detector", "seed", "method", "kind", "seen", "perturbation", "perturbation_seen", "image", "source",
         "mask_kind", "mask_fraction", "pixels")
-"""What a row of `records.csv` is of. `seed` is the training's, empty where there is none; `kind` of method is
-"classical", "learned", "diffusion", "authentic" or "unknown"; `seen` is "seen", "unseen" or "unknown"; `mask_fraction` is
-the share of the `pixels` that is marked."""
+"""What a row of `records.csv` is of. `seed` is the training's, empty where there is none; the `kind` of a method is
+"classical", "learned", "diffusion", "authentic" or "unknown"; `seen` is "seen", "unseen" or "unknown"; `mask_fraction`
+is the share of the `pixels` that is marked."""
 
 METRICS = ("auc", "ap", "f1", "iou", "mcc", "precision", "recall", "balanced_accuracy", "boundary_f1",
            "best_f1", "best_iou", "best_mcc", "val_f1", "val_iou", "val_mcc", "calibration_error", "false_alarm",

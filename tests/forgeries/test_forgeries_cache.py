@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import cache
+from configs.cache import cache_folder, sweep
 from configs.schema import Photos
-from forgeries import cache
-from forgeries.cache import PaintCache, cache_folder, key, paint_cache, sweep
+from forgeries.cache import PaintCache, key, paint_cache
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.methods import METHODS, Method
 from forgeries.photos import find_photos
