@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -19,8 +19,10 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 """Names of files that are looked at where a folder of pictures is given, in lower case."""
 
 
-def write_atomic(path: Path, data: bytes | str, sync: bool = True) -> None:
-    """Writes `data` to `path` so that a reader, or a kill at any moment, sees the old file or the new one.
+@contextmanager
+def open_atomic(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to that becomes `path` at the end, so that a reader, or a kill at any moment, sees the old file
+    or the new one; after an exception the old one.
 
     Without `sync` that does not hold for a power failure, and many small files are written several times faster.
     """
@@ -28,8 +30,7 @@ def write_atomic(path: Path, data: bytes | str, sync: bool = True) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            # Names of files may be any bytes, which Python holds as surrogates.
-            file.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+            yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
@@ -41,6 +42,13 @@ def write_atomic(path: Path, data: bytes | str, sync: bool = True) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, data: bytes | str, sync: bool = True) -> None:
+    """Writes `data` to `path` as `open_atomic` does."""
+    with open_atomic(path, sync) as file:
+        # Names of files may be any bytes, which Python holds as surrogates.
+        file.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
 
 
 def digest(path: Path) -> str:
@@ -55,12 +63,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes `rows` as CSV with a header line, atomically. None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+    """Writes `rows` as CSV with a header line, atomically and one by one. None becomes an empty field."""
+    with open_atomic(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text.flush()
+        text.detach()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -373,20 +373,37 @@ class Retrain(Section):
 
 
 class Benchmark(Section):
-    """What detectors are tested on."""
+    """What detectors are tested on, and how."""
 
     detectors: list[str] = []
-    """Checkpoints (`model.safetensors` or its folder); by default all that this run retrained."""
+    """Checkpoints and whatever else docs/detectors.md lists; by default all that this run retrained."""
     methods: Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)] = ["TE", "NS", "PM", "BH", "PC"]
     images: Count = 100
     """Pictures per method, spread over the test photographs."""
+    authentic: Annotated[int, Field(ge=0)] = 0
+    """Unforged test pictures, for false alarms and scores of whole pictures."""
+    validation: Annotated[int, Field(ge=0)] = 40
+    """Forgeries of validation photographs, and as many unforged ones, on which a detector's thresholds are chosen; with
+    0 there are none but 0.5."""
     perturbations: Annotated[list[PerturbationName], Field(min_length=1), AfterValidator(distinct)] = ["none"]
     data: str | None = None
     """A dataset to test on instead of forging test photographs: a folder or a list, in any layout of docs/data.md."""
+    pooling: Annotated[str, known("poolings")] = "top-0.01"
+    """How a map becomes the score of its picture: `max`, `mean`, `top-SHARE` (mean of the highest share of the pixels)
+    or `share-VALUE` (share of the pixels from that value on)."""
+    fractions: Annotated[list[Fraction], Field(min_length=1)] = [0.01, 0.05, 0.1, 0.25]
+    """Bounds between the sizes of masks that are told apart, as shares of the picture."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     """Resamples of each confidence interval."""
-    gallery: Annotated[int, Field(ge=0)] = 2
-    """Pictures per method shown in the report."""
+    smallest: Fraction = 0.02
+    """The smallest difference between two detectors that matters: what the analysis of power asks for."""
+    gallery: Annotated[int, Field(ge=0)] = 3
+    """Pictures per method shown in the report, evenly from the best to the worst: of 3 best, median and worst."""
+    map_cache_gigabytes: Annotated[float, Field(ge=0)] = 4.0
+    """Disk space for maps, so that no detector looks at a picture twice; 0 keeps none."""
+    allow: Annotated[list[Literal["trained-on", "near-duplicate", "threshold-on-test", "partial"]],
+                     AfterValidator(distinct)] = []
+    """Findings that do not end a benchmark but stand in its report: docs/benchmark.md tells what each means."""
 
 
 class RunConfig(Section):

@@ -1,217 +1,445 @@
-"""The benchmark: each detector × perturbation × method, on photographs that no detector was trained on."""
+"""The benchmark: each detector × perturbation × method, on photographs that no detector was trained on.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+Thresholds are chosen first, on forgeries of validation photographs; then test pictures are scored, each row kept as
+soon as it is there; then all rows become `records.csv`, and from it come all tables.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from safetensors.numpy import save
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import pick_device
+from configs.engine import git_revision, make_fabric, versions
 from configs.errors import UserError
-from configs.files import read_rows, write_atomic, write_rows
+from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
-from configs.streams import stream
-from detectors.checkpoints import LoadedDetector, load_detector
-from detectors.inference import predict_map, to_grey
-from forgeries.dataset import ForgeryDataset, Recipe
-from forgeries.methods import method_names
-from forgeries.perturbations import covers, expand, perturb
+from detectors.inference import to_grey
+from detectors.sources import Source, check_map, open_source
+from forgeries.methods import family, list_methods, method_names
+from forgeries.perturbations import covers, expand
 from forgeries.photos import Photo, PhotoSet
-from forgeries.readers import Case, Cases, read_by_method
-from results.metrics import score_map
-from results.summary import SUMMARY, summarize
+from forgeries.readers import AUTHENTIC, Cases, read_by_method
+from results.cases import AuthenticCases, CaseSet, ForgedCases, ReadCases, TestCase, load_cases
+from results.guards import Finding, find_leaks
+from results.maps import MapCache, map_cache
+from results.metrics import best_threshold, histogram, image_threshold, pool, score_map
+from results.parts import Part, Writer, finished, read_parts
+from results.records import METRICS, RECORDS, VALIDATION
+from results.summary import write_summaries
 
-RECORDS = ("detector", "method", "seen", "perturbation", "perturbation_seen", "image", "source", "mask_kind",
-           "auc", "ap", "f1", "iou", "best_f1", "best_iou", "best_threshold", "mask_fraction")
-
+SPLIT, THRESHOLDS = "test", "threshold"
+"""Random streams of test pictures, and of those that thresholds are chosen on."""
 
 
 @dataclass(frozen=True)
-class TestCase:
-    """A picture to score on: `image` RGB uint8 H×W×3, `mask` bool H×W."""
-
-    __test__ = False
+class Entry:
+    """A line of the tables: a detector, one of its seeds ("" where it has none), and how it is run."""
 
     name: str
-    source: str
-    mask_kind: str
-    image: np.ndarray
-    mask: np.ndarray
+    seed: str
+    spec: str
+    source: Source
+
+    @property
+    def label(self) -> str:
+        """Names a folder, and people read it."""
+        return f"{self.name} seed {self.seed}" if self.seed else self.name
 
 
-class ForgedCases(Dataset[TestCase]):
-    """Cases forged from test photographs: the same photographs, crops and masks for all methods."""
+@dataclass(frozen=True)
+class Threshold:
+    """What was chosen on validation photographs for pixels and for pictures, NaN where it could not be."""
 
-    def __init__(self, config: RunConfig, photos: Sequence[Photo], method: str, perturbation: str) -> None:
-        self.dataset = ForgeryDataset(photos, Recipe.of(config), config.seed, "test", config.benchmark.images,
-                                      method=method, perturbation=perturbation, balanced=True, flip=False)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> TestCase:
-        forgery = self.dataset.forgery(index)
-        return TestCase(f"{forgery.photo}-{index:04d}", forgery.source, forgery.mask_kind, forgery.image,
-                        forgery.mask)
+    pixel: float = float("nan")
+    image: float = float("nan")
+    pictures: int = 0
+    authentic: int = 0
+    methods: tuple[str, ...] = ()
 
 
-class ReadCases(Dataset[TestCase]):
-    """Cases of a forged dataset on disk."""
+@dataclass(frozen=True)
+class Bench:
+    """All that the scoring of a picture needs besides the picture."""
 
-    def __init__(self, cases: Sequence[Case], perturbation: str, seed: int) -> None:
-        self.cases, self.perturbation, self.seed = cases, perturbation, seed
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, index: int) -> TestCase:
-        case = self.cases[index]
-        generator = stream(self.seed, "perturb", case.method, case.name, self.perturbation)
-        after = perturb(*case.load(), self.perturbation, generator)
-        return TestCase(case.name, case.source, "", after.image, after.mask)
+    config: RunConfig
+    parts: Path
+    entries: Sequence[Entry]
+    cache: MapCache | None
+    rank: int
+    world: int
+    device: str
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
 
 
 def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> None:
-    """Writes `results/records.csv`, one row a detector × perturbation × method × picture, `summary.csv` and
-    the report's gallery. Finished (detector, perturbation, method) jobs of an interrupted run are kept.
+    """Writes what docs/benchmark.md lists into `results`, `summary.csv` last. Every finished picture of an interrupted
+    run is kept. Of several processes (torchrun) each scores a share of the pictures, and the first writes the files.
+
     The photographs' test split is used, or where the configuration names `benchmark.data`, that dataset.
 
     Raises:
-        UserError: no checkpoint, a test photograph that a detector was trained on, or a map of NaN.
+        UserError: no detector, one that cannot be had, or a finding of `results.guards` that is not allowed.
     """
     out, settings = folder / "results", config.benchmark
-    detectors = load_detectors(settings.detectors, folder, pick_device(config.device))
-    sets = _case_sets(config, detectors, photos.test if photos else ())
-    finished: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in read_rows(out / "records.csv"):
-        finished.setdefault((row["perturbation"], row["method"], row["detector"]), []).append(row)
-    jobs, first = [(*key, name) for key in sets for name in detectors], next(iter(sets))[0]
-
-    def rows() -> list[dict[str, Any]]:
-        return [row for job in jobs for row in finished.get(job, ())]
-
-    with SummaryWriter(str(folder / "tensorboard" / "benchmark")) as board, \
-            Progress("benchmark", sum(map(len, sets.values())), unit="picture") as progress:
-        for (perturbation, method), cases in sets.items():
-            pending = [name for name in detectors if (perturbation, method, name) not in finished]
-            if not pending:
-                progress.update(len(cases))
-                continue
-            # The gallery shows the first perturbation only.
-            shown = settings.gallery if perturbation == first else 0
-            found: dict[str, list[dict[str, Any]]] = {name: [] for name in pending}
-            for index, case in enumerate(_loaded(cases, config.forgeries.workers)):
-                gallery = out / "gallery" / f"{method}-{index}" if index < shown else None
-                if gallery:
-                    _show_case(gallery, case, board, method)
-                for name in pending:
-                    found[name].append({"perturbation": perturbation, "method": method,
-                                        **_score(name, detectors[name], case, method, perturbation, gallery)})
-                progress.update(method=method)
-            for name in pending:
-                finished[perturbation, method, name] = found[name]
-                aucs = [float(row["auc"]) for row in found[name] if row["auc"]]
-                if aucs:
-                    board.add_scalar(f"benchmark/{name}/{perturbation}/{method}", float(np.mean(aucs)))
-            write_rows(out / "records.csv", RECORDS, rows())
-    write_rows(out / "summary.csv", SUMMARY, summarize(rows(), settings.bootstrap, config.seed))
+    fabric = make_fabric(config)
+    entries = open_entries(settings.detectors, folder, str(fabric.device))
+    read = read_by_method(Path(settings.data)) if settings.data else {}
+    sets = case_sets(config, photos.test if photos else (), read)
+    findings = find_leaks([(entry.label, entry.source.provenance) for entry in entries], photos, read,
+                          bool(settings.validation), settings.allow)
+    findings += _marks(entries, sets)
+    bench = Bench(config, out / "parts", entries, map_cache(settings.map_cache_gigabytes), fabric.global_rank,
+                  fabric.world_size, fabric.device.type)
+    _check_unchanged(bench)
+    partial = "partial" in settings.allow and any(bench.parts.rglob("*.jsonl"))
+    if not partial and photos and settings.validation:
+        chosen = validation_sets(config, entries, photos.val)
+        _score(bench, THRESHOLDS, chosen, "thresholds")
+        fabric.barrier()
+        bench = Bench(**{**vars(bench), "thresholds": {
+            entry.label: choose_threshold(bench, entry, chosen) for entry in entries}})
+    if not partial:
+        _score(bench, SPLIT, {one: entries for one in sets}, "benchmark")
+        fabric.barrier()
+    if bench.rank == 0:
+        _write(bench, folder, sets, findings)
+    fabric.barrier()
 
 
-def load_detectors(paths: Sequence[str], folder: Path, device: str) -> dict[str, LoadedDetector]:
-    """Detectors by the name of their checkpoint's folder; by default all that were retrained in `folder`.
+def open_entries(specs: Sequence[str], folder: Path, device: str) -> list[Entry]:
+    """The detectors that `specs` name; by default all that were retrained in `folder`.
 
     Raises:
-        UserError: there is none, or two have one name.
+        UserError: there is none, one cannot be opened, or two have one name that nobody gave them.
     """
-    found = [Path(path) for path in paths] or sorted(
-        path.parent for path in (folder / "retrain").glob("*/model.safetensors"))
-    if not found:
-        raise UserError(f"{folder}: no retrained detector there; run retrain first, or name checkpoints "
-                        "with --detectors")
-    loaded: dict[str, LoadedDetector] = {}
-    for path in found:
-        name = path.resolve().parent.name if path.suffix == ".safetensors" else path.resolve().name
-        if name in loaded:
-            raise UserError(f"benchmark.detectors: two checkpoints are called {name}; rename one's folder")
-        loaded[name] = load_detector(path, device)
-    return loaded
+    given = [(spec, "=" in spec) for spec in specs]
+    if not given:
+        for path in sorted((folder / "retrain").glob("*/model.safetensors")):
+            given.append((str(path.parent), False))
+        for path in sorted((folder / "retrain").glob("*/seed-*/model.safetensors")):
+            given.append((f"{path.parent.parent.name}={path.parent}", True))
+    if not given:
+        raise UserError(f"{folder}: no retrained detector there; run retrain first, or name detectors with --detectors "
+                        "('giidnet list detectors' shows those that need no weights)")
+    opened = [(spec, named, open_source(spec, device)) for spec, named in given]
+    entries: list[Entry] = []
+    for name, group in groupby(sorted(opened, key=lambda one: one[2].name), key=lambda one: one[2].name):
+        found = list(group)
+        if len(found) > 1 and not all(named for _, named, _ in found):
+            raise UserError(f"benchmark.detectors: two checkpoints are called {name}; give names as in "
+                            f"first={found[0][0]}, the same name for seeds of one detector")
+        seeds = [source.provenance.get("protocol", {}).get("training_seed", source.seed) for _, _, source in found]
+        labels = [str(seed) for seed in seeds] if None not in seeds and len(set(seeds)) == len(seeds) \
+            else [str(number) for number in range(len(found))]
+        entries += [Entry(name, seed if len(found) > 1 else "", spec, source)
+                    for (spec, _, source), seed in zip(found, labels, strict=True)]
+    order = {source.name: place for place, (_, _, source) in reversed(list(enumerate(opened)))}
+    return sorted(entries, key=lambda entry: (order[entry.name], entry.seed))
 
 
-def refuse_trained_on(name: str, provenance: Mapping[str, Any], photos: Iterable[tuple[str, str]]) -> None:
-    """`photos` (path or name, digest) must not be among those that a detector was trained or selected on.
-
-    Raises:
-        UserError: one is, by digest.
-    """
-    known = {photo["digest"]: split for split, entries in provenance["photos"].items() for photo in entries}
-    for label, digest in photos:
-        if digest in known:
-            raise UserError(f"{label}: a test photograph that is in the {known[digest]} split of {name}; "
-                            "give other test photographs")
-
-
-def _case_sets(config: RunConfig, detectors: Mapping[str, LoadedDetector], photos: Sequence[Photo]) \
-        -> dict[tuple[str, str], ForgedCases | ReadCases]:
-    """Test cases by perturbation and method, checked against what the detectors were trained on."""
+def case_sets(config: RunConfig, photos: Sequence[Photo], read: Mapping[str, Cases]) -> list[CaseSet]:
+    """Test cases by perturbation and method, unforged ones last."""
     settings = config.benchmark
-    read: dict[str, Cases] = {}
-    if settings.data:
-        read = read_by_method(Path(settings.data))
-        known = [(row.get("photo", ""), row.get("digest", ""))
-                 for row in read_rows(Path(settings.data) / "manifest.csv")]
-    else:
-        known = [(str(photo.path), photo.digest) for photo in photos]
-    for name, detector in detectors.items():
-        refuse_trained_on(name, detector.provenance, known)
     specs = {} if read else dict(zip(method_names(settings.methods), settings.methods, strict=True))
-    return {(perturbation, method): ReadCases(read[method], perturbation, config.seed) if read
-            else ForgedCases(config, photos, specs[method], perturbation)
-            for perturbation in expand(settings.perturbations) for method in read or specs}
+    found = []
+    for perturbation in expand(settings.perturbations):
+        found += [CaseSet(perturbation, method, family(method), ReadCases(cases, perturbation, config.seed), len(cases))
+                  for method, cases in read.items()]
+        found += [CaseSet(perturbation, method, family(spec), ForgedCases(config, photos, SPLIT, spec, perturbation,
+                                                                           settings.images), settings.images)
+                  for method, spec in specs.items()]
+        if settings.authentic and not read:
+            cases = AuthenticCases(config, photos, SPLIT, perturbation, settings.authentic)
+            found.append(CaseSet(perturbation, AUTHENTIC, AUTHENTIC, cases, settings.authentic))
+    return found
 
 
-def _loaded(cases: Dataset[TestCase], workers: int) -> Iterator[TestCase]:
-    """The cases in order, made by worker processes while detectors run."""
-    return iter(DataLoader(cases, batch_size=None, num_workers=workers, worker_init_fn=_one_thread))
+def validation_sets(config: RunConfig, entries: Sequence[Entry], photos: Sequence[Photo]) \
+        -> "dict[CaseSet, Sequence[Entry]]":
+    """Cases that thresholds are chosen on, with the detectors for which they are.
+
+    For each detector as many forgeries as `benchmark.validation`, in equal parts by the methods that it was trained
+    on, as far as they can be had here, else by `forgeries.methods`; and as many unforged pictures. No method that it
+    never saw has a say.
+    """
+    settings, perturbation = config.benchmark, expand(config.benchmark.perturbations)[0]
+    own = [entry for entry in entries if entry.source.kind != "maps"]
+    sets: dict[tuple[str, str, int], list[Entry]] = {}
+    for entry in own:
+        methods = validation_methods(config, entry.source.provenance)
+        for name, spec in methods.items():
+            sets.setdefault((name, spec, -(-settings.validation // len(methods))), []).append(entry)
+    found: dict[CaseSet, Sequence[Entry]] = {
+        CaseSet(perturbation, f"{name}-{count}", family(spec),
+                ForgedCases(config, photos, THRESHOLDS, spec, perturbation, count), count): chosen
+        for (name, spec, count), chosen in sets.items()}
+    if own:
+        cases = AuthenticCases(config, photos, THRESHOLDS, perturbation, settings.validation)
+        found[CaseSet(perturbation, AUTHENTIC, AUTHENTIC, cases, settings.validation)] = own
+    return found
 
 
-def _one_thread(worker: int) -> None:
-    """Workers share the cores with the detectors."""
-    cv2.setNumThreads(0)
+def validation_methods(config: RunConfig, provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Specs by name of the methods that a detector's thresholds are chosen on."""
+    known = dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
+    known = {name: name for name in list_methods()} | known
+    own = {name: known[name] for name in provenance.get("methods") or () if name in known}
+    return own or dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
 
 
-def _score(name: str, detector: LoadedDetector, case: TestCase, method: str, perturbation: str,
-           gallery: Path | None) -> dict[str, str]:
-    probability = predict_map(detector.module, case.image)
-    try:
-        figures = score_map(probability, case.mask)
-    except ValueError as error:
-        raise UserError(f"{name}: cannot be scored on {method} picture {case.name}: {error}") from None
-    if gallery:
-        _write_png(gallery / f"map-{name}.png", to_grey(probability))
-    trained_on = detector.provenance
-    return {"detector": name, "seen": _seen(method, trained_on["methods"], str.__eq__),
-            "perturbation_seen": _seen(perturbation, trained_on["perturbations"], covers),
-            "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
-            **{key: "" if np.isnan(value) else f"{value:.9g}" for key, value in figures.items()}}
+def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequence[Entry]]") -> Threshold:
+    """For pixels, the threshold of the largest mean F1 over validation forgeries; for pictures, that of the largest
+    balanced accuracy of the pooled scores against the unforged ones."""
+    histograms, scores, labels, methods = [], [], [], []
+    for one, chosen in sets.items():
+        if entry not in chosen:
+            continue
+        forged = one.method != AUTHENTIC
+        if forged:
+            methods.append(one.method.rpartition("-")[0])
+        for part in sorted(read_parts(_place(bench, THRESHOLDS, one, entry)), key=lambda part: part.index):
+            if part.histogram is not None:
+                scores.append(float(part.row["score"]))
+                labels.append(forged)
+                if forged:
+                    histograms.append(part.histogram)
+    count = sum(labels)
+    return Threshold(best_threshold(np.stack(histograms)) if histograms else float("nan"),
+                     image_threshold(np.array(scores), np.array(labels)) if 0 < count < len(labels) else float("nan"),
+                     count, len(labels) - count, tuple(methods))
 
 
-def _seen(name: str, trained_on: Sequence[str] | None, includes: Callable[[str, str], bool]) -> str:
-    """What a detector was trained on is not known of every published checkpoint."""
+def _marks(entries: Sequence[Entry], sets: Sequence[CaseSet]) -> list[Finding]:
+    """Test columns that a detector was trained on; they are labelled so and stay out of the mean over unseen ones."""
+    found = []
+    for entry in entries:
+        trained = entry.source.provenance
+        for guard, names, includes in (
+                ("seen-methods", {one.method for one in sets if one.method != AUTHENTIC}, str.__eq__),
+                ("seen-perturbations", {one.perturbation for one in sets} - {"none"}, covers)):
+            seen = sorted(name for name in names
+                          if seen_label(name, trained[guard.removeprefix("seen-")], includes) == "seen")
+            if seen:
+                found.append(Finding(guard, entry.label, f"was trained on {', '.join(seen)}", True))
+    return found
+
+
+def seen_label(name: str, trained_on: Sequence[str] | None, includes: Any) -> str:
+    """"seen" or "unseen", by provenance; "unknown" where that does not tell."""
     if trained_on is None:
         return "unknown"
     return "seen" if any(includes(trained, name) for trained in trained_on) else "unseen"
 
 
-def _show_case(place: Path, case: TestCase, board: SummaryWriter, method: str) -> None:
+def _place(bench: Bench, split: str, one: CaseSet, entry: Entry) -> Path:
+    return bench.parts / split / one.perturbation / one.method / entry.label
+
+
+def _check_unchanged(bench: Bench) -> None:
+    """Rows of an interrupted run are of the same detectors.
+
+    Raises:
+        UserError: weights have changed since.
+    """
+    path = bench.parts / "detectors.csv"
+    rows = [{"detector": entry.label, "digest": entry.source.digest or ""} for entry in bench.entries]
+    known = read_rows(path)
+    if known and known != rows:
+        changed = [row["detector"] for row in known if row not in rows] or [rows[-1]["detector"]]
+        raise UserError(f"{', '.join(changed)}: changed since this benchmark began; delete {bench.parts} to score anew")
+    if bench.rank == 0 and not known:
+        write_rows(path, ("detector", "digest"), rows)
+
+
+def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", title: str) -> None:
+    """Scores this process's share of the pictures that are not done yet."""
+    todo = {}
+    for one, entries in sets.items():
+        shares = range(bench.rank, one.length, bench.world)
+        todo[one] = {entry: sorted(set(shares) - finished(_place(bench, split, one, entry))) for entry in entries}
+    total = sum(len(range(bench.rank, one.length, bench.world)) * len(entries) for one, entries in sets.items())
+    left = sum(len(indices) for entries in todo.values() for indices in entries.values())
+    with Progress(title, total, total - left, unit="map") as progress:
+        for one, pending in todo.items():
+            indices = sorted(set().union(*pending.values()))
+            if not indices:
+                continue
+            writers = {entry: Writer(_place(bench, split, one, entry), bench.rank)
+                       for entry, own in pending.items() if own}
+            own = {entry: set(pending[entry]) for entry in writers}
+            for index, case in zip(indices, load_cases(one.cases, indices, bench.config.forgeries.workers),
+                                   strict=True):
+                for entry, writer in writers.items():
+                    if index in own[entry]:
+                        writer.add(_part(bench, entry, one, index, case))
+                        progress.update(method=one.method)
+            for writer in writers.values():
+                writer.close()
+
+
+def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) -> Part:
+    trained_on = entry.source.provenance
+    row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
+           "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], str.__eq__),
+           "perturbation": one.perturbation,
+           "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
+           "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
+           "mask_fraction": _text(float(case.mask.mean())), "pixels": str(case.mask.size)}
+    try:
+        probability = find_map(bench, entry, one.method, case)
+    except Exception as error:
+        # Whatever a network or a user's function raises, for this picture alone.
+        text = " ".join(str(error).split())
+        return Part(index, {**row, "error": text if isinstance(error, ValueError | UserError)
+                            else f"{type(error).__name__}: {text}"}, None)
+    numbers = score_map(probability, case.mask, bench.thresholds.get(entry.label, Threshold()).pixel)
+    row |= {key: _text(numbers[key]) for key in (*METRICS, "best_threshold")}
+    row["score"] = _text(pool(probability, bench.config.benchmark.pooling))
+    return Part(index, row, histogram(probability, case.mask))
+
+
+def find_map(bench: Bench, entry: Entry, method: str, case: TestCase) -> np.ndarray:
+    """The map float32 H×W of a case, from the cache where it is there; what the detector raises.
+
+    Raises:
+        ValueError: of another size than the picture, or not of numbers in [0, 1].
+    """
+    def predict() -> np.ndarray:
+        return check_map(entry.source.predict(case.image, method, case.name), case.image)
+
+    if bench.cache is None or entry.source.digest is None:
+        return predict()
+    network = " ".join((entry.source.digest, bench.device, bench.config.precision, *versions().values()))
+    return bench.cache.find(network, case.image, predict)
+
+
+def _text(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.9g}"
+
+
+def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[Finding]) -> None:
+    """All files, from the parts."""
+    config, out = bench.config, folder / "results"
+    curves: dict[str, np.ndarray] = {}
+    chosen: dict[CaseSet, list[tuple[str, int]]] = {}
+    counts = {"rows": 0, "expected": sum(one.length for one in sets) * len(bench.entries)}
+    failures: dict[str, list[str]] = {}
+    first = sets[0].perturbation
+    with SummaryWriter(str(folder / "tensorboard" / "benchmark")) as board:
+
+        def rows() -> Iterator[Mapping[str, str]]:
+            for one in sets:
+                scores: dict[int, list[float]] = {}
+                for entry in bench.entries:
+                    parts = sorted(read_parts(_place(bench, SPLIT, one, entry)), key=lambda part: part.index)
+                    counts["rows"] += len(parts)
+                    found = [part.histogram for part in parts if part.histogram is not None]
+                    if found:
+                        curves["\t".join((entry.name, entry.seed, one.perturbation, one.method))] = np.sum(found, 0)
+                    for part in parts:
+                        if part.row.get("error"):
+                            failures.setdefault(entry.label, []).append(part.row["error"])
+                        else:
+                            scores.setdefault(part.index, []).append(_goodness(part.row))
+                    values = [float(part.row["auc"]) for part in parts if part.row.get("auc")]
+                    if values:
+                        board.add_scalar(f"benchmark/{entry.label}/{one.perturbation}/{one.method}",
+                                         float(np.mean(values)))
+                    yield from (part.row for part in parts)
+                if one.perturbation == first:
+                    means = {index: float(np.nanmean(values)) for index, values in scores.items()
+                             if not np.isnan(values).all()}
+                    chosen[one] = by_rank(means, config.benchmark.gallery)
+
+        write_rows(out / "records.csv", RECORDS, rows())
+        write_atomic(out / "curves.safetensors", save(curves))
+        write_rows(out / "thresholds.csv", VALIDATION, [
+            {"detector": entry.name, "seed": entry.seed, "threshold": _text(found.pixel),
+             "image_threshold": _text(found.image), "pictures": found.pictures, "authentic": found.authentic,
+             "methods": " ".join(found.methods)}
+            for entry in bench.entries if (found := bench.thresholds.get(entry.label, Threshold()))])
+        shutil.rmtree(out / "gallery", ignore_errors=True)
+        for one, ranks in chosen.items():
+            for rank, index in ranks:
+                _show(bench, out / "gallery" / one.method / rank, one, index, board)
+    for label, errors in failures.items():
+        if sizes := [error for error in errors if error.startswith("map ")]:
+            findings = [*findings, Finding("map-size", label, f"gave {len(sizes)} maps of another size than the "
+                                           f"picture ({sizes[0]}); they count as failures", True)]
+    complete = counts["rows"] == counts["expected"]
+    if not complete:
+        findings = [*findings, Finding("partial", "", f"{counts['rows']} of {counts['expected']} maps were scored; "
+                                       "the rest is missing from every number", True)]
+    write_json(out / "benchmark.json", describe(bench, findings, counts["expected"], complete))
+    write_summaries(out, config.benchmark.bootstrap, config.seed, config.benchmark.smallest,
+                    config.benchmark.fractions)
+    if complete:
+        shutil.rmtree(bench.parts, ignore_errors=True)
+
+
+def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete: bool) -> dict[str, Any]:
+    """`benchmark.json`: what was benchmarked, and what the guards found."""
+    detectors: dict[str, list[dict[str, Any]]] = {}
+    for entry in bench.entries:
+        source, trained = entry.source, entry.source.provenance
+        photographs = sum(map(len, trained["photos"].values())) if trained["photos"] else None
+        protocol = trained.get("protocol", {})
+        detectors.setdefault(entry.name, []).append({
+            "seed": int(entry.seed) if entry.seed else None, "spec": entry.spec, "kind": source.kind,
+            "detector": source.detector, "digest": source.digest or "", "parameters": source.parameters,
+            "trained_on": {"methods": trained["methods"], "perturbations": trained["perturbations"],
+                           "photographs": photographs, "pictures_seen": trained.get("pictures_seen"),
+                           "group": protocol.get("group"), "trainee": protocol.get("trainee")}})
+    settings = bench.config.benchmark
+    return {"protocol": settings.protocol, "detectors": detectors, "guards": [vars(finding) for finding in findings],
+            "complete": complete, "expected": expected, "versions": versions(), "git_revision": git_revision(),
+            "pooling": settings.pooling}
+
+
+def _goodness(row: Mapping[str, str]) -> float:
+    """What the gallery ranks by: AUC, or of an authentic picture the share that is not flagged."""
+    if row["method"] == AUTHENTIC:
+        return 1 - float(row["false_alarm"])
+    return float(row["auc"] or "nan")
+
+
+def by_rank(scores: Mapping[int, float], count: int) -> list[tuple[str, int]]:
+    """Names and keys of `count` places of `scores`, evenly from the best to the worst."""
+    order = sorted(scores, key=lambda index: (-scores[index], index))
+    count = min(count, len(order))
+    shares = [place / max(count - 1, 1) for place in range(count)]
+    names = {0.0: "best", 0.5: "median", 1.0: "worst"}
+    return [(names.get(share, f"quantile-{100 * (1 - share):.0f}"), order[round(share * (len(order) - 1))])
+            for share in shares]
+
+
+def _show(bench: Bench, place: Path, one: CaseSet, index: int, board: SummaryWriter) -> None:
+    """Writes a picture of the gallery, with the maps of all detectors (of seeds, the first)."""
+    case = next(load_cases(one.cases, [index], 0))
     _write_png(place / "image.png", case.image[..., ::-1])
     _write_png(place / "mask.png", case.mask.astype(np.uint8) * 255)
-    write_atomic(place / "name.txt", case.name + "\n")
-    board.add_image(f"benchmark/{method}/{case.name}", case.image, dataformats="HWC")
+    scores = {}
+    for entry in bench.entries:
+        if entry.name in scores:
+            continue
+        try:
+            probability = find_map(bench, entry, one.method, case)
+        except Exception:
+            # It stands in records.csv, with its message.
+            continue
+        scores[entry.name] = _text(score_map(probability, case.mask)["auc"])
+        _write_png(place / f"map-{entry.name}.png", to_grey(probability))
+    write_json(place / "case.json", {"image": case.name, "source": case.source, "method": one.method,
+                                     "perturbation": one.perturbation, "auc": scores})
+    board.add_image(f"benchmark/{one.method}/{place.name}", case.image, dataformats="HWC")
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -1,0 +1,106 @@
+"""Pictures to test on, with their masks: forged from photographs, unforged, or read from a dataset."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from configs.schema import RunConfig
+from configs.streams import stream
+from forgeries.dataset import ForgeryDataset, Recipe, draw_square
+from forgeries.perturbations import perturb
+from forgeries.photos import Photo
+from forgeries.readers import Case
+
+
+@dataclass(frozen=True)
+class TestCase:
+    """A picture to score on: `image` RGB uint8 H×W×3, `mask` bool H×W, all False of an authentic one.
+
+    `source` names the scene; pictures of one scene are dependent. `mask_kind` is "" where it is not known.
+    """
+
+    __test__ = False
+
+    name: str
+    source: str
+    mask_kind: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """The cases of one method after one perturbation."""
+
+    perturbation: str
+    method: str
+    kind: str
+    cases: "Dataset[TestCase]"
+    length: int
+
+
+class ForgedCases(Dataset[TestCase]):
+    """Cases forged from the photographs of `split`: the same photographs, crops and masks for all methods."""
+
+    def __init__(self, config: RunConfig, photos: Sequence[Photo], split: str, method: str, perturbation: str,
+                 length: int) -> None:
+        self.dataset = ForgeryDataset(photos, Recipe.of(config), config.seed, split, length, method=method,
+                                      perturbation=perturbation, balanced=True, flip=False)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> TestCase:
+        forgery = self.dataset.forgery(index)
+        return TestCase(f"{forgery.photo}-{index:04d}", forgery.source, forgery.mask_kind, forgery.image,
+                        forgery.mask)
+
+
+class AuthenticCases(Dataset[TestCase]):
+    """The crops of `ForgedCases` as they are, after the perturbation."""
+
+    def __init__(self, config: RunConfig, photos: Sequence[Photo], split: str, perturbation: str, length: int) -> None:
+        self.photos, self.split, self.perturbation, self.length = photos, split, perturbation, length
+        self.seed, self.recipe = config.seed, Recipe.of(config)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> TestCase:
+        photo = self.photos[index % len(self.photos)]
+        square = draw_square(photo, self.recipe.image_size, self.recipe.shrink,
+                             stream(self.seed, self.split, 0, index), flip=False)
+        generator = stream(self.seed, self.split, 0, index, "perturb", self.perturbation)
+        after = perturb(square, np.zeros(square.shape[:2], bool), self.perturbation, generator)
+        return TestCase(f"{photo.name}-{index:04d}", photo.source, "", after.image, after.mask)
+
+
+class ReadCases(Dataset[TestCase]):
+    """Cases of a dataset on disk."""
+
+    def __init__(self, cases: Sequence[Case], perturbation: str, seed: int) -> None:
+        self.cases, self.perturbation, self.seed = cases, perturbation, seed
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> TestCase:
+        case = self.cases[index]
+        generator = stream(self.seed, "perturb", case.method, case.name, self.perturbation)
+        after = perturb(*case.load(), self.perturbation, generator)
+        return TestCase(case.name, case.source, "", after.image, after.mask)
+
+
+def load_cases(cases: "Dataset[TestCase]", indices: Sequence[int], workers: int) -> Iterator[TestCase]:
+    """The cases at `indices`, in their order, made by worker processes while detectors run."""
+    return iter(DataLoader(Subset(cases, indices), batch_size=None, num_workers=workers if len(indices) > 1 else 0,
+                           worker_init_fn=_one_thread))
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the cores with the detectors."""
+    cv2.setNumThreads(0)
+
