@@ -4,7 +4,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from io import TextIOWrapper
 from pathlib import Path
@@ -52,10 +52,11 @@ def registries() -> "Names":
     from forgeries.masks import check_kind
     from forgeries.methods import check_method
     from forgeries.perturbations import check_name
+    from results.pooling import check_pooling
     from retrain import list_trainees
     from search import list_strategies
     from search_space import list_operations
-    return {"methods": check_method, "masks": check_kind, "perturbations": check_name,
+    return {"poolings": check_pooling, "methods": check_method, "masks": check_kind, "perturbations": check_name,
             "operations": list_operations(), "strategies": list_strategies(), "trainees": list_trainees(),
             "streams": list(STREAMS)}
 
@@ -94,14 +95,14 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off;
             several processes for another stage than the search.
     """
-    if stages != ("search",):
+    if stages not in (("search",), ("benchmark",)):
         _check_alone(", ".join(stages))
     _check_methods(config, stages)
     if _variable("RANK", 0):
-        if not _product("search", folder).exists():
+        if not _product(stages[0], folder).exists():
             from forgeries.photos import find_photos
-            from search.stage import run_search
-            run_search(config, folder, find_photos(config.photos, config.forgeries.image_size))
+            _run_stage(stages[0], config, folder, find_photos(config.photos, config.forgeries.image_size)
+                       if _needs_photos(config, stages) else None)
         return
     make_folder(folder)
     with locked(folder):
@@ -114,8 +115,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
                             "or name another --out")
         write_atomic(saved, dump_config(config))
         pending = [name for name in stages if name == "report" or not _product(name, folder).exists()]
-        forged = {"search", "retrain"} | (set() if config.benchmark.data else {"benchmark"})
-        photos = _photos(config, folder) if forged & set(pending) else None
+        photos = _photos(config, folder) if _needs_photos(config, pending) else None
         if "search" in stages and "search" not in pending:
             # A kill may come between the last file of a search and its end.
             from results.board import write_board
@@ -138,6 +138,12 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         click.echo(f"Results: {folder.resolve()}")
 
 
+def _needs_photos(config: "RunConfig", stages: Iterable[str]) -> bool:
+    """Whether one of the stages takes photographs; a benchmark of a dataset does for its thresholds alone."""
+    benchmark = {"benchmark"} if config.benchmark.validation or not config.benchmark.data else set()
+    return bool(({"search", "retrain"} | benchmark) & set(stages))
+
+
 def _variable(name: str, default: int) -> int:
     """What torchrun tells its processes."""
     return int(os.environ.get(name, default))
@@ -150,13 +156,13 @@ def _check_alone(what: str) -> None:
         UserError: it did.
     """
     if _variable("WORLD_SIZE", 1) > 1:
-        raise UserError(f"{what}: only the search runs on several processes; start 'giidnet search' with torchrun and "
-                        "the rest without")
+        raise UserError(f"{what}: only the search and the benchmark run on several processes, each as a command of its "
+                        "own; start 'giidnet search' or 'giidnet benchmark' with torchrun and the rest without")
 
 
 def _check_same(config: "RunConfig", folder: Path) -> None:
-    """The run in `folder` is of this configuration; only a rank study may be set anew for a search that is there, and
-    the comparison with random genotypes while it goes on.
+    """The run in `folder` is of this configuration; only a rank study may be set anew for a search that is there, the
+    comparison with random genotypes while it goes on, and what a benchmark is allowed.
 
     Raises:
         UserError: it is not.
@@ -165,7 +171,8 @@ def _check_same(config: "RunConfig", folder: Path) -> None:
     free: dict[str, Any] = {"rank_study": RankStudy()}
     if not _product("search", folder).exists():
         free["check"] = Check()
-    there, here = (ours.model_copy(update={"search": ours.search.model_copy(update=free)})
+    there, here = (ours.model_copy(update={"search": ours.search.model_copy(update=free),
+                                           "benchmark": ours.benchmark.model_copy(update={"allow": []})})
                    for ours in (load_config(folder / "config.yaml", names=registries()), config))
     if found := differences(there, here):
         raise UserError(f"{folder}: holds a run of another config ({'; '.join(found[:3])}); name another --out")
@@ -216,8 +223,8 @@ def _tell_skipped(skipped: "tuple[tuple[Path, str], ...]", where: str = "") -> N
 
 def _started(name: str, folder: Path) -> bool:
     """Whether a stage left anything; a report alone can be written again."""
-    place = {"search": "search", "retrain": "retrain", "benchmark": "results/records.csv"}.get(name)
-    return place is not None and (folder / place).exists()
+    places = {"search": ["search"], "retrain": ["retrain"], "benchmark": ["results/parts", "results/records.csv"]}
+    return any((folder / place).exists() for place in places.get(name, ()))
 
 
 def _configure(source: str | None, out: Path | None, overrides: tuple[str, ...],
