@@ -336,15 +336,18 @@ def retrain(source: str | None, out: Path | None, resume: bool, overrides: tuple
 
 
 @cli.command()
-@click.option("--detectors", multiple=True, help="Checkpoints or their folders: --detectors A B.")
+@click.option("--detectors", multiple=True, metavar="[NAME=]SPEC...", help="Checkpoints and whatever else "
+              "docs/detectors.md lists: --detectors A B.")
 @click.option("--data", type=click.Path(), help="Dataset to test on, in any layout of docs/data.md.")
 @config_options
 def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
               detectors: tuple[str, ...], data: str | None) -> None:
     """Score detectors on forged test photographs or on --data."""
-    # `--detectors A B` as the contract writes it: further names come as arguments without "=".
-    names = tuple(word for word in overrides if "=" not in word)
-    config, folder = _configure(source, out, tuple(word for word in overrides if "=" in word),
+    from configs.schema import RunConfig
+    # `--detectors A B` as the contract writes it: further names come as arguments, and NAME=FILE is one of them.
+    keys = [word for word in overrides if "=" in word and re.split("[.=]", word)[0] in RunConfig.model_fields]
+    names = tuple(word for word in overrides if word not in keys)
+    config, folder = _configure(source, out, tuple(keys),
                                 **{"benchmark.detectors": detectors + names, "benchmark.data": data})
     run(config, ("benchmark",), folder, resume)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from detectors.sources import Source, check_map, open_source
 from safetensors.numpy import save
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,13 +23,14 @@ from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
 from detectors.inference import to_grey
-from detectors.sources import Source, check_map, open_source
 from forgeries.methods import family, list_methods, method_names
 from forgeries.perturbations import covers, expand
 from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
+from results import guards
 from results.cases import AuthenticCases, CaseSet, ForgedCases, ReadCases, TestCase, load_cases
-from results.guards import Finding, find_leaks
+from results.fingerprints import of_dataset, of_photos
+from results.guards import Finding
 from results.maps import MapCache, map_cache
 from results.metrics import best_threshold, histogram, image_threshold, pool, score_map
 from results.parts import Part, Writer, finished, read_parts
@@ -93,9 +95,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     entries = open_entries(settings.detectors, folder, str(fabric.device))
     read = read_by_method(Path(settings.data)) if settings.data else {}
     sets = case_sets(config, photos.test if photos else (), read)
-    findings = find_leaks([(entry.label, entry.source.provenance) for entry in entries], photos, read,
-                          bool(settings.validation), settings.allow)
-    findings += _marks(entries, sets)
+    findings = guards.apply(_findings(config, entries, photos, read, sets), settings.allow)
     bench = Bench(config, out / "parts", entries, map_cache(settings.map_cache_gigabytes), fabric.global_rank,
                   fabric.world_size, fabric.device.type)
     _check_unchanged(bench)
@@ -107,7 +107,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
         bench = Bench(**{**vars(bench), "thresholds": {
             entry.label: choose_threshold(bench, entry, chosen) for entry in entries}})
     if not partial:
-        _score(bench, SPLIT, {one: entries for one in sets}, "benchmark")
+        _score(bench, SPLIT, dict.fromkeys(sets, entries), "benchmark")
         fabric.barrier()
     if bench.rank == 0:
         _write(bench, folder, sets, findings)
@@ -217,18 +217,20 @@ def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequenc
                      count, len(labels) - count, tuple(methods))
 
 
-def _marks(entries: Sequence[Entry], sets: Sequence[CaseSet]) -> list[Finding]:
-    """Test columns that a detector was trained on; they are labelled so and stay out of the mean over unseen ones."""
-    found = []
-    for entry in entries:
-        trained = entry.source.provenance
-        for guard, names, includes in (
-                ("seen-methods", {one.method for one in sets if one.method != AUTHENTIC}, str.__eq__),
-                ("seen-perturbations", {one.perturbation for one in sets} - {"none"}, covers)):
-            seen = sorted(name for name in names
-                          if seen_label(name, trained[guard.removeprefix("seen-")], includes) == "seen")
-            if seen:
-                found.append(Finding(guard, entry.label, f"was trained on {', '.join(seen)}", True))
+def _findings(config: RunConfig, entries: Sequence[Entry], photos: PhotoSet | None, read: Mapping[str, Cases],
+              sets: Sequence[CaseSet]) -> list[Finding]:
+    """What guards find before anything is scored."""
+    settings = config.benchmark
+    tested = of_dataset(Path(settings.data), read) if settings.data else of_photos(photos.test if photos else ())
+    validation = of_photos(photos.val) if photos and settings.validation else []
+    methods, perturbations = ({getattr(one, key): None for one in sets} for key in ("method", "perturbation"))
+    found: list[Finding] = []
+    for name, trained in ((entry.label, entry.source.provenance) for entry in entries):
+        found += guards.trained_on(name, trained, [(photo.label, photo.digest) for photo in tested])
+        found += guards.near_duplicates_of(name, trained, {photo.label: photo.hash for photo in tested})
+        found += guards.threshold_on_test(name, validation, tested)
+        found += guards.seen_methods(name, trained, methods)
+        found += guards.seen_perturbations(name, trained, perturbations)
     return found
 
 
@@ -371,7 +373,7 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
             for rank, index in ranks:
                 _show(bench, out / "gallery" / one.method / rank, one, index, board)
     for label, errors in failures.items():
-        if sizes := [error for error in errors if error.startswith("map ")]:
+        if sizes := [error for error in errors if error.startswith(("map ", "takes pictures of "))]:
             findings = [*findings, Finding("map-size", label, f"gave {len(sizes)} maps of another size than the "
                                            f"picture ({sizes[0]}); they count as failures", True)]
     complete = counts["rows"] == counts["expected"]

@@ -259,8 +259,8 @@ def test_what_training_saw_is_marked(tmp_path, detectors):
         "jpeg-30": "unseen", "none": "seen", "scale-0.5": "unseen"}
     guards = json.loads((tmp_path / "results" / "benchmark.json").read_text())["guards"]
     assert [(found["guard"], found["what"]) for found in guards if found["detector"] == "dark"] == [
-        ("seen-methods", "was trained on TE"),
-        ("seen-perturbations", "was trained on jpeg-60, jpeg-75, jpeg-90, jpeg-95")]
+        ("seen-methods", "dark was trained on TE: these results are labelled seen"),
+        ("seen-perturbations", "dark was trained on jpeg-95, jpeg-90, jpeg-75, jpeg-60: these results are labelled seen")]
 
 
 def test_weights_that_changed_since_the_kill_are_refused(tmp_path, detectors, monkeypatch):
