@@ -114,12 +114,12 @@ def check_map(probability: np.ndarray, image: np.ndarray) -> np.ndarray:
     if found.shape != image.shape[:2]:
         raise MapSizeError(f"map {_size(found.shape)} for a picture of {_size(image.shape[:2])}")
     if found.dtype.kind not in "biuf":
-        raise ValueError(f"map of {found.dtype}, not of numbers")
+        raise ValueError(f"{found.dtype} in the map, not numbers")
     if not np.isfinite(found).all():
-        raise ValueError("map with NaN or infinite values")
+        raise ValueError("NaN or infinite values in the map")
     low, high = float(found.min()), float(found.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        raise ValueError(f"map with values from {low:.6g} to {high:.6g}; must be probabilities in [0, 1]")
+        raise ValueError(f"values from {low:.6g} to {high:.6g} in the map; must be probabilities in [0, 1]")
     return np.clip(found.astype(np.float32), 0, 1)
 
 
