@@ -582,8 +582,8 @@ def list_command(what: str, further: tuple[str, ...], source: str | None, previe
         found |= {name: f"{operation.meaning} ({operation.values})" for name, operation in OPERATIONS.items()}
         found |= {f"{GRID}{name}": ", ".join(chains) for name, chains in GRIDS.items()}
     elif what == "detectors":
-        from detectors import DETECTORS
-        found = {name: text for name, (_, text) in DETECTORS.items()}
+        from detectors import DETECTORS, WEIGHTLESS
+        found = {name: text + "; needs no weights" * (name in WEIGHTLESS) for name, (_, text) in DETECTORS.items()}
     elif what == "strategies":
         from search import STRATEGIES
         found = {name: text for name, (_, text) in STRATEGIES.items()}
@@ -594,20 +594,24 @@ def list_command(what: str, further: tuple[str, ...], source: str | None, previe
         click.echo(f"{name:{width}}  {text}")
 
 
-def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[tuple[str | None, Path]]:
-    """(detector, checkpoint) of each network to run: given weights, or the default ones of named detectors.
+def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[tuple[str | None, Path | None]]:
+    """(detector, checkpoint) of each network to run: given weights, or the default ones of named detectors, which
+    baselines have not (None).
 
     Without a name (None), a checkpoint of this project says itself what it is of.
 
     Raises:
         UserError: unknown detector, no such file, or numbers that do not fit.
     """
-    from detectors import DETECTORS
+    from detectors import DETECTORS, WEIGHTLESS
+    from detectors.places import default_weights
     for name in detectors:
         if name not in DETECTORS:
             raise UserError(f"detector '{name}': unknown; known are {', '.join(DETECTORS)}")
+        if weights and name in WEIGHTLESS:
+            raise UserError(f"--detector {name}: takes no --weights; run it alone")
     if not weights:
-        return [(name, _default_weights(name)) for name in detectors or ("giidnet",)]
+        return [(name, None if name in WEIGHTLESS else default_weights(name)) for name in detectors or ("giidnet",)]
     for path in weights:
         if not path.exists():
             raise UserError(f"{path}: no such checkpoint")
@@ -617,29 +621,27 @@ def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[
     return list(zip(names, weights, strict=True))
 
 
-def _default_weights(name: str) -> Path:
-    """Those of the `quick` run, or imported ones."""
-    places = [Path("runs/quick/retrain") / name, Path("weights") / name]
-    for place in places:
-        if (place / "model.safetensors").exists():
-            return place
-    raise UserError(f"{' or '.join(map(str, places))}: no trained weights there; train some with 'giidnet run', import "
-                    "published ones with 'giidnet weights import', or name a file with --weights")
-
-
-def _networks(checkpoints: list[tuple[str | None, Path]], device: str) -> "dict[str, nn.Module]":
+def _networks(checkpoints: list[tuple[str | None, Path | None]], device: str) -> "dict[str, nn.Module]":
     """Networks by a name of their own: that of the detector, or where several have one, of the checkpoint's place."""
     from configs.engine import pick_device
+    from detectors import create_detector
     from detectors.checkpoints import load_detector
-    loaded = [(path.resolve(), load_detector(path, pick_device(device), name)) for name, path in checkpoints]
-    kinds = [detector.name for _, detector in loaded]
+    loaded: list[tuple[str, Path | None, nn.Module]] = []
+    for asked, path in checkpoints:
+        if path is None:
+            assert asked
+            loaded.append((asked, None, create_detector(asked).eval()))
+        else:
+            detector = load_detector(path, pick_device(device), asked)
+            loaded.append((detector.name, path.resolve(), detector.module))
+    kinds = [kind for kind, *_ in loaded]
     networks: dict[str, nn.Module] = {}
-    for path, detector in loaded:
-        place = path.parent if path.name == "model.safetensors" else path
-        name = detector.name if kinds.count(detector.name) == 1 else place.stem
+    for name, place, module in loaded:
+        if place and kinds.count(name) > 1:
+            name = (place.parent if place.name == "model.safetensors" else place).stem
         if name in networks:
             raise UserError(f"--weights: two checkpoints are called {name}; rename one")
-        networks[name] = detector.module
+        networks[name] = module
     return networks
 
 

@@ -14,11 +14,19 @@ DETECTORS = {
     "iid-net": ("detectors.iid_net:IIDNet", "IID-Net as published (Wu & Zhou 2021), for its released weights"),
     "mantranet": ("detectors.mantranet:ManTraNet", "ManTraNet with ConvLSTM (Wu et al. 2019)"),
     "mantranet-gru": ("detectors.mantranet:ManTraNetGRU", "ManTraNet with ConvGRU"),
+    "hpfcn": ("detectors.hpfcn:HPFCN", "high-pass fully convolutional network (Li & Huang 2019)"),
+    "noise-variance": ("detectors.baselines:NoiseVariance", "baseline: noise unlike the picture's median"),
+    "ela": ("detectors.baselines:ErrorLevel", "baseline: error-level analysis, change by JPEG compression"),
+    "constant": ("detectors.baselines:Constant", "baseline: 0.5 everywhere"),
+    "random": ("detectors.baselines:Random", "baseline: noise, the same for the same picture"),
 }
 """Where each detector's class is, and what it is. Named here as text: a list of names must not import torch."""
 
 PUBLISHED = ("iid-net", "mantranet", "mantranet-gru")
 """Networks whose published checkpoints can be read."""
+
+WEIGHTLESS = ("noise-variance", "ela", "constant", "random")
+"""Baselines that have nothing to train and need no weights."""
 
 STREAMS = ("plain", "bayar", "prefilter")
 """Streams that the enhancement block can have."""

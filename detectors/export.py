@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from configs.errors import UserError
 from configs.files import write_atomic
+from detectors.baselines import Baseline
 
 SIZES = ((64, 64), (96, 160), (75, 101))
 """Height and width of the pictures on which an exported network is compared; one no multiple of 8."""
@@ -27,8 +28,10 @@ def export_onnx(module: nn.Module, path: Path) -> Iterator[tuple[int, int, float
     The file is written when all maps agree to `TOLERANCE`.
 
     Raises:
-        UserError: onnx or onnxruntime is not installed, or a map differs by more.
+        UserError: a baseline without weights, onnx or onnxruntime is not installed, or a map differs by more.
     """
+    if isinstance(module, Baseline):
+        raise UserError(f"{path}: not written: a baseline without weights is no network; export a trained detector")
     try:
         import onnx  # noqa: F401 - torch's exporter needs it
         import onnxruntime

@@ -78,7 +78,8 @@ def _ramp(start: int, stop: int, length: int, overlap: int) -> np.ndarray:
 
 
 def _predict(module: nn.Module, image: np.ndarray) -> np.ndarray:
-    device = next(module.parameters()).device
+    # A baseline has no parameters.
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     batch = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return module(batch)[0, 0].float().cpu().numpy()

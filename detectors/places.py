@@ -1,4 +1,4 @@
-"""Where pictures are, and what their maps are called. Imports nothing heavy: mistakes are told at once."""
+"""Where pictures and weights are, and what maps are called. Imports nothing heavy: mistakes are told at once."""
 
 import glob
 from collections.abc import Iterator, Sequence
@@ -34,6 +34,20 @@ def _pictures(place: str) -> Iterator[Path]:
         yield from matches
     else:
         raise UserError(f"{path}: no such file or folder")
+
+
+def default_weights(name: str) -> Path:
+    """Folder of the weights that the `quick` run trained for a detector, or else of imported ones.
+
+    Raises:
+        UserError: there are none.
+    """
+    places = [Path("runs/quick/retrain") / name, Path("weights") / name]
+    for place in places:
+        if (place / "model.safetensors").exists():
+            return place
+    raise UserError(f"{' or '.join(map(str, places))}: no trained weights there; train some with 'giidnet run', import "
+                    "published ones with 'giidnet weights import', or name a file of weights")
 
 
 def unique_stems(files: Sequence[Path]) -> dict[Path, str]:

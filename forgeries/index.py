@@ -14,12 +14,13 @@ import numpy as np
 @dataclass(frozen=True)
 class Photo:
     """A photograph on disk. `source` names its scene: pictures of one scene are dependent, and no two scenes share
-    it; `digest` is the SHA-256 of the file."""
+    it; `digest` is the SHA-256 of the file, `hash` the perceptual one of its pixels, 0 where that is not known."""
 
     path: Path
     name: str
     source: str
     digest: str
+    hash: int = 0
 
 
 class PhotoList(Sequence[Photo]):
@@ -30,8 +31,8 @@ class PhotoList(Sequence[Photo]):
     """
 
     def __init__(self, photos: Iterable[Photo] = ()) -> None:
-        rows = ["\0".join((str(photo.path), photo.name, photo.source, photo.digest)).encode("utf-8", "surrogateescape")
-                for photo in photos]
+        rows = ["\0".join((str(photo.path), photo.name, photo.source, photo.digest, f"{photo.hash:x}"))
+                .encode("utf-8", "surrogateescape") for photo in photos]
         self._ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
         self._text = np.frombuffer(b"".join(rows), np.uint8)
 
@@ -48,8 +49,8 @@ class PhotoList(Sequence[Photo]):
             return PhotoList(self[i] for i in range(*index.indices(len(self))))
         place = range(len(self))[index]
         row = self._text[self._ends[place - 1] if place else 0:self._ends[place]].tobytes()
-        path, name, source, digest = row.decode("utf-8", "surrogateescape").split("\0")
-        return Photo(Path(path), name, source, digest)
+        path, name, source, digest, number = row.decode("utf-8", "surrogateescape").split("\0")
+        return Photo(Path(path), name, source, digest, int(number, 16))
 
     def __iter__(self) -> Iterator[Photo]:
         return (self[i] for i in range(len(self)))

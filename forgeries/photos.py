@@ -103,7 +103,8 @@ def scan(places: Iterable[str | Path], minimum_side: int) -> Scan:
             skipped.append((path, f"the same as {photos[found.digest].name}"))
         else:
             # A file's name alone is not enough: cameras count from 1 on every card.
-            photos[found.digest] = Photo(path, path.stem, f"{path.stem}-{found.digest[:8]}", found.digest)
+            photos[found.digest] = Photo(path, path.stem, f"{path.stem}-{found.digest[:8]}", found.digest,
+                                         found.hash)
             found_hashes.append(found.hash)
     if not photos:
         raise UserError(f"{where}: none of {len(files)} photographs can be used; {skipped[0][0].name}: {skipped[0][1]}")

@@ -6,6 +6,7 @@ TRAINEES = {
     "giidnet-released": "GIID-Net with the released genotype, where the space is the paper's",
     "mantranet": "ManTraNet",
     "mantranet-gru": "ManTraNet with ConvGRU",
+    "hpfcn": "the high-pass fully convolutional network",
 }
 """What `retrain.detectors` may name."""
 

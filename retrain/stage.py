@@ -63,7 +63,8 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
     """What a checkpoint was trained on; the benchmark labels its columns by this."""
 
     def sources(split: Iterable[Photo]) -> list[dict[str, str]]:
-        return [{"name": photo.name, "source": photo.source, "digest": photo.digest} for photo in split]
+        return [{"name": photo.name, "source": photo.source, "digest": photo.digest, "hash": f"{photo.hash:016x}"}
+                for photo in split]
 
     settings = config.retrain
     return {

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectors import create_detector
+from detectors import WEIGHTLESS, create_detector
 from search_space.genotype import SpaceShape, random_genotype
 
 SHAPE = SpaceShape(("sep3", "relu_sep3", "relu_sep5", "identity"), 2, (128, 256, 256), (2, 1, 1), (1, 1, 2))
@@ -12,7 +12,7 @@ SHAPE = SpaceShape(("sep3", "relu_sep3", "relu_sep5", "identity"), 2, (128, 256,
 
 def small_options(name: str) -> dict:
     """Options of a narrow network."""
-    if name == "iid-net":
+    if name == "iid-net" or name in WEIGHTLESS:
         return {}
     if name == "giidnet":
         return {"genotype": random_genotype(SHAPE, np.random.default_rng(0)), "width": 0.125}

@@ -7,11 +7,11 @@ import torch
 from detectors_small import small_detector
 
 from configs.errors import UserError
-from detectors import list_detectors
+from detectors import WEIGHTLESS, create_detector, list_detectors
 from detectors.export import SIZES, TOLERANCE, export_onnx
 
 
-@pytest.mark.parametrize("name", list_detectors())
+@pytest.mark.parametrize("name", [name for name in list_detectors() if name not in WEIGHTLESS])
 def test_every_network_is_exported_for_any_size(name, tmp_path):
     module = small_detector(name)
     found = list(export_onnx(module, tmp_path / "network.onnx"))
@@ -24,6 +24,13 @@ def test_every_network_is_exported_for_any_size(name, tmp_path):
         (written,) = session.run(["map"], {"images": images.numpy()})
         with torch.no_grad():
             assert np.abs(written - module(images).numpy()).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", WEIGHTLESS)
+def test_a_baseline_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="a baseline without weights is no network"):
+        list(export_onnx(create_detector(name), tmp_path / "network.onnx"))
+    assert not list(tmp_path.iterdir())
 
 
 class Drawn(torch.nn.Module):

@@ -16,7 +16,7 @@ from forgeries.index import Checked, CheckedFiles, Photo, PhotoList, stamp
 from forgeries.photos import check_files
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
-photos = st.builds(Photo, words.map(Path), words, words, words)
+photos = st.builds(Photo, words.map(Path), words, words, words, st.integers(0, 2**64 - 1))
 
 
 @given(st.lists(photos, max_size=8), st.data())

@@ -10,8 +10,10 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.files import read_rows
+from configs.pictures import read_photo
 from configs.schema import Photos, RunConfig
 from detectors.checkpoints import load_detector
+from forgeries.duplicates import perceptual_hash
 from forgeries.photos import find_photos
 from retrain import list_trainees, stage, trainer
 from retrain.stage import run_retrain
@@ -52,7 +54,7 @@ def test_trainees_have_their_genotype_and_width(trained):
     folder, _ = trained
     # The released genotype is none of this space.
     assert {path.name for path in (folder / "retrain").iterdir()} == {
-        "giidnet", "giidnet-random", "mantranet", "mantranet-gru"}
+        "giidnet", "giidnet-random", "mantranet", "mantranet-gru", "hpfcn"}
     assert load_detector(folder / "retrain" / "mantranet-gru").name == "mantranet-gru"
     ours, random, other = (load_detector(folder / "retrain" / name)
                            for name in ("giidnet", "giidnet-random", "mantranet"))
@@ -78,6 +80,9 @@ def test_provenance_tells_pictures_budget_and_score(trained):
         assert (provenance["epochs"], provenance["steps"], provenance["batch_size"]) == (2, 2, 2)
         assert provenance["pictures_seen"] == 2 * 2 * 2
         assert RunConfig.model_validate(provenance["config"]) == config
+        entry = provenance["photos"]["train"][0]
+        photo = next(photo for photo in PHOTOS.train if photo.digest == entry["digest"])
+        assert int(entry["hash"], 16) == int(perceptual_hash(read_photo(photo.path))) == photo.hash
         scores = [float(row["val_auc"]) for row in read_rows(out / "history.csv")]
         assert provenance["val_auc"] == pytest.approx(max(scores), abs=1e-6)
         assert provenance["best_epoch"] == 1 + scores.index(max(scores))
