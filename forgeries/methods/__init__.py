@@ -89,7 +89,7 @@ def method_names(specs: Iterable[str]) -> list[str]:
 def family(name: str) -> Family:
     """The family of a method: "classical", "learned" or "diffusion".
 
-    It is that of the kind of a method that can be used here, a name or a file, or else it goes by names of the literature;
+    It goes by the kind of a method that can be used here, a name or a file, and else by names of the literature;
     "authentic" for unforged pictures, "unknown" where nothing is known of the name.
 
     Raises:
