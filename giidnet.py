@@ -71,8 +71,11 @@ def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet |
         run_search(config, folder, photos)
         write_board(folder)
     elif photos and name == "retrain":
-        from retrain.stage import run_retrain
-        run_retrain(config, folder, photos)
+        if config.benchmark.trains:
+            from retrain.protocols import run_trainings as train
+        else:
+            from retrain.stage import run_retrain as train
+        train(config, folder, photos)
     else:
         from results.board import write_board
         from results.report import write_report
@@ -87,7 +90,8 @@ def _product(name: str, folder: Path) -> Path:
 
 
 def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool) -> None:
-    """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished.
+    """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished. Before a benchmark
+    whose protocol trains comes the retraining.
 
     Of several processes (torchrun) the first does that; the others help with the search.
 
@@ -97,6 +101,8 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     """
     if stages not in (("search",), ("benchmark",)):
         _check_alone(", ".join(stages))
+    if config.benchmark.trains and not config.benchmark.detectors and "retrain" not in stages:
+        stages = tuple(part for name in stages for part in (("retrain", name) if name == "benchmark" else (name,)))
     _check_methods(config, stages)
     if _variable("RANK", 0):
         if not _product(stages[0], folder).exists():
@@ -187,16 +193,18 @@ def _tell_search(config: "RunConfig", folder: Path) -> None:
 
 
 def _check_methods(config: "RunConfig", stages: tuple[str, ...]) -> None:
-    """Methods that files declare can be used, and no name stands for two of them.
+    """Methods that files declare can be used, no name stands for two of them, and the protocol can be trained.
 
     Raises:
-        UserError: see `forgeries.methods.method_names`.
+        UserError: see `forgeries.methods.method_names` and `results.protocols.plan`.
     """
     from forgeries.methods import method_names
+    from results.protocols import plan
     used = config.forgeries.methods if {"search", "retrain"} & set(stages) else []
     scored = config.search.objective.methods if "search" in stages else []
     tested = config.benchmark.methods if "benchmark" in stages and not config.benchmark.data else []
-    method_names(dict.fromkeys([*used, *scored, *tested]))
+    trainings = plan(config) if "retrain" in stages else []
+    method_names(dict.fromkeys([*used, *scored, *tested, *(spec for each in trainings for spec in each.methods)]))
 
 
 def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":

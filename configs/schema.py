@@ -75,6 +75,8 @@ StrategyName = Annotated[str, known("strategies")]
 TraineeName = Annotated[str, known("trainees")]
 PerturbationName = Annotated[str, known("perturbations")]
 StreamName = Annotated[str, known("streams")]
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]
+"""Becomes the name of a folder."""
 
 
 class Section(BaseModel):
@@ -375,6 +377,15 @@ class Retrain(Section):
 class Benchmark(Section):
     """What detectors are tested on, and how."""
 
+    protocol: Literal["seen-unseen", "matrix", "leave-one-method-out", "leave-one-kind-out", "robustness", "size",
+                      "authentic"] = "seen-unseen"
+    """The question asked. The matrix and both leave-one-out protocols train the detectors of retrain.detectors, several
+    times over, unless benchmark.detectors names what to test."""
+    groups: dict[GroupName, Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)]] = {}
+    """`matrix`: methods that are trained on together, by the group's name; by default each of forgeries.methods is a
+    group."""
+    seeds: Count = 1
+    """Trainings of each detector of a protocol that trains, with different weights and order of the pictures."""
     detectors: list[str] = []
     """Checkpoints and whatever else docs/detectors.md lists; by default all that this run retrained."""
     methods: Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)] = ["TE", "NS", "PM", "BH", "PC"]
@@ -404,6 +415,20 @@ class Benchmark(Section):
     allow: Annotated[list[Literal["trained-on", "near-duplicate", "threshold-on-test", "partial"]],
                      AfterValidator(distinct)] = []
     """Findings that do not end a benchmark but stand in its report: docs/benchmark.md tells what each means."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether the protocol says what detectors are trained on."""
+        return self.protocol in ("matrix", "leave-one-method-out", "leave-one-kind-out")
+
+    @model_validator(mode="after")
+    def _trained(self) -> "Benchmark":
+        if self.groups and self.protocol != "matrix":
+            raise ValueError(f"groups belong to the protocol matrix, not to {self.protocol}")
+        if self.seeds > 1 and not self.trains:
+            raise ValueError(f"seeds = {self.seeds}: the protocol {self.protocol} trains nothing; leave seeds away, or "
+                             "take matrix, leave-one-method-out or leave-one-kind-out")
+        return self
 
 
 class RunConfig(Section):

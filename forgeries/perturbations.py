@@ -286,6 +286,13 @@ OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation i
     Operation("sharpen", 0.1, 5, 0, "amount of unsharp masking of 1 pixel", _pixels(_sharpen)),
 )}
 
+
+def _kernel_sigma(side: int) -> float:
+    """Standard deviation, in pixels, that OpenCV takes for a Gaussian kernel of `side` where none is given (its
+    documentation of getGaussianKernel)."""
+    return round(0.3 * ((side - 1) * 0.5 - 1) + 0.8, 2)
+
+
 GRIDS: Mapping[str, tuple[str, ...]] = {
     "jpeg": tuple(f"jpeg-{quality}" for quality in (95, 90, 75, 60, 50, 30)),
     "webp": tuple(f"webp-{quality}" for quality in (95, 90, 75, 50, 30)),
@@ -299,5 +306,15 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "sharpen": ("sharpen-0.5", "sharpen-1", "sharpen-2"),
     "social": ("resize-0.75+jpeg-85", "resize-0.5+sharpen-0.5+jpeg-75", "scale-0.75+jpeg-80", "scale-0.5+webp-75",
                "crop-0.75+scale-0.75+jpeg-75", "jpeg-90+scale-0.75+sharpen-0.5+jpeg-70"),
+    # IMDLBenCo (Ma et al. 2024), lists of its robustness test: JPEG qualities, sides of Gaussian kernels from 3 to 23,
+    # and variances from 3 to 23 of noise, here as standard deviations.
+    "imdlbenco-jpeg": tuple(f"jpeg-{quality}" for quality in (100, 90, 80, 70, 60, 50)),
+    "imdlbenco-blur": tuple(f"blur-{_kernel_sigma(side):g}" for side in (3, 7, 11, 15, 19, 23)),
+    "imdlbenco-noise": tuple(f"noise-{round(variance ** 0.5, 2):g}" for variance in (3, 7, 11, 15, 19, 23)),
+    # SPAN (Hu et al. 2020), the table of robustness on NIST16 and Columbia that others went on with: resizing by 0.78
+    # and 0.25, Gaussian kernels of sides 3 and 15, noise of deviation 3 and 15, JPEG. Masks are resized with pictures.
+    "span": ("scale-0.78", "scale-0.25", f"blur-{_kernel_sigma(3):g}", f"blur-{_kernel_sigma(15):g}", "noise-3",
+             "noise-15", "jpeg-100", "jpeg-50"),
 }
-"""Chains to test on, by what they vary; `social` is like what sharing a picture does to it."""
+"""Chains to test on, by what they vary; `social` is like what sharing a picture does to it, and those that are called
+after a paper hold its steps. Papers tell blur by the side of a kernel, which cuts the Gaussian off; ours goes on."""

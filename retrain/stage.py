@@ -1,6 +1,6 @@
 """The retraining stage: a genotype in, `retrain/<detector>/model.safetensors` out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +33,48 @@ from search_space.genotype import (
 
 def run_retrain(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
     """Trains, or continues to train, every detector of `config.retrain.detectors` at the same budget."""
-    space = SpaceShape.of(config.space)
-    genotypes = _genotypes(config, folder, space)
+    genotypes = trainees(config, folder)
     with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
-        for name in config.retrain.detectors:
+        for name, genotype in genotypes.items():
             out = folder / "retrain" / name
-            if name.startswith("giidnet") and name not in genotypes:
-                continue
-            if (out / "model.safetensors").exists():
-                continue
-            options: dict[str, Any] = {"width": config.retrain.widths.get(name, config.retrain.width)}
-            if name in genotypes:
-                options["genotype"] = genotype_dict(genotypes[name])
-            torch.manual_seed(torch_seed(config.seed, "weights", name))
-            detector = "giidnet" if name.startswith("giidnet") else name
-            module = create_detector(detector, **options)
-            pretrained = None
-            if config.retrain.pretrain.epochs and isinstance(module, ManTraNet):
-                # A finished pre-training is kept as its checkpoint until the detector is trained.
-                pretrained = pretrain(name, module.traces, config, photos, out / "pretrain", board)
-            trained = train(name, module, config, photos, out, board)
-            module.load_state_dict(trained.state)
-            save_detector(out, detector, module, options, provenance(config, photos, trained, pretrained))
-            for place in (out, out / "pretrain"):
-                Checkpointer(place / "checkpoint.pt", 0).remove()
+            if not is_trained(out):
+                train_detector(name, genotype, config, photos, out, board, name)
 
 
-def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained: Trained | None) -> dict[str, Any]:
-    """What a checkpoint was trained on; the benchmark labels its columns by this."""
+def is_trained(out: Path) -> bool:
+    """Whether a detector's training has finished."""
+    return (out / "model.safetensors").exists()
+
+
+def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, photos: PhotoSet, out: Path,
+                   board: SummaryWriter, title: str, protocol: Mapping[str, Any] | None = None) -> None:
+    """Trains, or continues to train, one detector, whose files go to `out`; `title` names it in progress and logs,
+    `protocol` tells in its provenance what it was trained for.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    options: dict[str, Any] = {"width": config.retrain.widths.get(trainee, config.retrain.width)}
+    if genotype:
+        options["genotype"] = genotype_dict(genotype)
+    torch.manual_seed(torch_seed(config.seed, "weights", trainee))
+    detector = "giidnet" if genotype else trainee
+    module = create_detector(detector, **options)
+    pretrained = None
+    if config.retrain.pretrain.epochs and isinstance(module, ManTraNet):
+        # A finished pre-training is kept as its checkpoint until the detector is trained.
+        pretrained = pretrain(title, module.traces, config, photos, out / "pretrain", board)
+    trained = train(title, module, config, photos, out, board)
+    module.load_state_dict(trained.state)
+    save_detector(out, detector, module, options, provenance(config, photos, trained, pretrained, protocol))
+    for place in (out, out / "pretrain"):
+        Checkpointer(place / "checkpoint.pt", 0).remove()
+
+
+def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained: Trained | None,
+               protocol: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a checkpoint was trained on; the benchmark labels its columns by this. `protocol` is what it was trained
+    for, where that was a benchmark's."""
 
     def sources(split: Iterable[Photo]) -> list[dict[str, str]]:
         return [{"name": photo.name, "source": photo.source, "digest": photo.digest, "hash": f"{photo.hash:016x}"}
@@ -77,13 +91,19 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size,
         "best_epoch": trained.epoch, "val_auc": trained.figures["val_auc"],
         "pretrain": settings.pretrain.model_dump() | {"best_epoch": pretrained.epoch, **pretrained.figures}
-        if pretrained else None, "versions": versions(),
+        if pretrained else None, "protocol": dict(protocol) if protocol else None, "versions": versions(),
         "git_revision": git_revision(), "config": config.model_dump(mode="json"),
     }
 
 
-def _genotypes(config: RunConfig, folder: Path, space: SpaceShape) -> dict[str, Genotype]:
-    """Genotype by trainee; the released one only where the space is the paper's."""
+def trainees(config: RunConfig, folder: Path) -> dict[str, Genotype | None]:
+    """Genotype by detector of `config.retrain.detectors`, None for a network without one; the released genotype's only
+    where the space is the paper's. All trainings of a run share them.
+
+    Raises:
+        UserError: the search's genotype is missing, or one is of another space.
+    """
+    space = SpaceShape.of(config.space)
     found = {"giidnet-random": random_genotype(space, stream(config.seed, "random genotype"))}
     if space == PAPER_SPACE:
         found["giidnet-released"] = released_genotype()
@@ -92,4 +112,5 @@ def _genotypes(config: RunConfig, folder: Path, space: SpaceShape) -> dict[str, 
         if not path.exists():
             raise UserError(f"{path}: no genotype there; run the search first, or name one with --genotype FILE")
         found["giidnet"] = read_genotype(path, space)
-    return found
+    return {name: found.get(name) for name in config.retrain.detectors
+            if name in found or not name.startswith("giidnet")}

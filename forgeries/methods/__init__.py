@@ -16,6 +16,7 @@ from configs.errors import UserError
 from forgeries.methods.adapters import SUFFIXES, adapter_method, usable_declaration
 from forgeries.methods.clone import CLONES
 from forgeries.methods.exemplar import EXEMPLARS
+from forgeries.methods.families import Family, family_in_literature, family_of_kind
 from forgeries.methods.learned import describe, learned_method, shipped
 from forgeries.methods.method import Fill, Method
 from forgeries.methods.offsets import OFFSETS
@@ -85,6 +86,20 @@ def method_names(specs: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def family(name: str) -> Family:
+    """The family of a method: "classical", "learned" or "diffusion".
+
+    It goes by the kind of a method that can be used here, a name or a file, and else by names of the literature;
+    "authentic" for unforged pictures, "unknown" where nothing is known of the name.
+
+    Raises:
+        UserError: a file that declares it is wrong, or an installed package's method cannot be loaded.
+    """
+    if name.endswith(FILES) or name in list_methods():
+        return family_of_kind(find_method(name).kind)
+    return family_in_literature(name)
+
+
 @cache
 def find_method(spec: str) -> Method:
     """The method that `spec`, a name or a file, stands for.
@@ -121,5 +136,5 @@ def inpaint(image: np.ndarray, mask: np.ndarray, method: str, generator: np.rand
     return find_method(method).paint(image, mask, generator)
 
 
-__all__ = ["METHODS", "Fill", "Method", "check_method", "find_method", "inpaint", "list_methods", "method_name",
-           "method_names"]
+__all__ = ["METHODS", "Family", "Fill", "Method", "check_method", "family", "find_method", "inpaint", "list_methods",
+           "method_name", "method_names"]

@@ -154,6 +154,7 @@ class DiffusersPipeline(Declaration):
     package, install = "diffusers", "pip install diffusers transformers accelerate"
 
     type: Literal["diffusers"]
+    kind: str = "diffusion"
     model: str
     download: bool = False
     revision: str | None = None

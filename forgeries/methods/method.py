@@ -20,10 +20,10 @@ Speed = Literal["fast", "medium", "slow"]
 class Method:
     """An inpainting method.
 
-    `kind` groups methods that work alike, `source` is the paper. A `deterministic` method draws nothing from the
-    generator. With `composite`, pixels outside of the mask stay as they were, bit for bit; without it the whole
-    picture is made anew and its mask says where content was invented. A `blind` method does not look at what the mask
-    hides. `version` tells apart results of different code or weights under one name.
+    `kind` groups methods that work alike, in families by `families.KINDS`; `source` is the paper. A `deterministic`
+    method draws nothing from the generator. With `composite`, pixels outside of the mask stay as they were, bit for
+    bit; without it the whole picture is made anew and its mask says where content was invented. A `blind` method does
+    not look at what the mask hides. `version` tells apart results of different code or weights under one name.
     """
 
     name: str

@@ -1,0 +1,74 @@
+"""Protocols that train: which detectors are trained on which methods, so that tests on the others mean something.
+
+Pure, and light to import. What is trained so is tested on all of `benchmark.methods`; what a detector has seen is read
+from its provenance, as with every other one.
+"""
+
+from dataclasses import dataclass
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from forgeries.methods import family, method_name
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a protocol: `trainee` on forgeries by `methods` (names or files, as configured).
+
+    `name` is the detector's in results, the same for all seeds. `group` tells the methods: those trained on (`matrix`),
+    the one or the kind left out, or "all". `seed` counts from 0; None where there is only one.
+    """
+
+    name: str
+    methods: tuple[str, ...]
+    group: str
+    trainee: str
+    seed: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """Of the checkpoint, below `retrain`."""
+        return self.name if self.seed is None else f"{self.name}/seed-{self.seed}"
+
+
+def plan(config: RunConfig) -> list[Training]:
+    """All trainings of the protocol `config.benchmark.protocol`, none for one that trains nothing.
+
+    `matrix` trains each detector of `retrain.detectors` on each group alone: `<detector>-on-<group>`. The leave-one-out
+    protocols train each on all of `forgeries.methods`, `<detector>-on-all`, and on all but one method, or but those of
+    one kind: `<detector>-without-<method or kind>`. First come all trainings of the first seed.
+
+    Raises:
+        UserError: nothing to leave out, what is left out is not tested, a file that declares a method is wrong, or the
+            run's own search saw the methods that its trainings must not see.
+    """
+    settings = config.benchmark
+    if not settings.trains:
+        return []
+    if "giidnet" in config.retrain.detectors and not config.retrain.genotype:
+        raise UserError(f"retrain.detectors: giidnet's cells come from a search on all of forgeries.methods, which "
+                        f"{settings.protocol} must not use; leave giidnet away, or name a genotype that was found "
+                        "otherwise with retrain.genotype")
+    seeds = range(settings.seeds) if settings.seeds > 1 else (None,)
+    return [Training(f"{trainee}-{relation}-{group}", methods, group, trainee, seed)
+            for seed in seeds for relation, group, methods in _groups(config) for trainee in config.retrain.detectors]
+
+
+def _groups(config: RunConfig) -> list[tuple[str, str, tuple[str, ...]]]:
+    """("on" or "without", name, methods trained on) of each group."""
+    settings, methods = config.benchmark, config.forgeries.methods
+    if settings.protocol == "matrix":
+        groups = settings.groups or {method_name(spec): [spec] for spec in methods}
+        return [("on", name, tuple(specs)) for name, specs in groups.items()]
+    label, what = (family, "kind") if settings.protocol == "leave-one-kind-out" else (method_name, "method")
+    labels = {spec: label(spec) for spec in methods}
+    parts = list(dict.fromkeys(labels.values()))
+    if len(parts) < 2:
+        raise UserError(f"forgeries.methods = [{', '.join(methods)}]: {settings.protocol} needs at least two {what}s, "
+                        f"not {parts[0]} alone")
+    untested = [part for part in parts if part not in map(label, settings.methods)]
+    if untested and not settings.data:
+        raise UserError(f"benchmark.methods = [{', '.join(settings.methods)}]: {settings.protocol} leaves out "
+                        f"{untested[0]}, which is not tested; add it")
+    left = [("without", part, tuple(spec for spec in methods if labels[spec] != part)) for part in parts]
+    return [("on", "all", tuple(methods)), *left]
