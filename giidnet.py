@@ -52,7 +52,7 @@ def registries() -> "Names":
     from forgeries.masks import check_kind
     from forgeries.methods import check_method
     from forgeries.perturbations import check_name
-    from results.pooling import check_pooling
+    from results.metrics import check_pooling
     from retrain import list_trainees
     from search import list_strategies
     from search_space import list_operations
@@ -93,16 +93,17 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished. Before a benchmark
     whose protocol trains comes the retraining.
 
-    Of several processes (torchrun) the first does that; the others help with the search.
+    Of several processes (torchrun) the first does that; the others help with the search or the benchmark.
 
     Raises:
         UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off;
-            several processes for another stage than the search.
+            several processes for another stage than the search or the benchmark.
     """
+    if config.benchmark.trains and not (config.benchmark.detectors or "retrain" in stages
+                                        or _product("retrain", folder).exists()):
+        stages = tuple(part for name in stages for part in (("retrain", name) if name == "benchmark" else (name,)))
     if stages not in (("search",), ("benchmark",)):
         _check_alone(", ".join(stages))
-    if config.benchmark.trains and not config.benchmark.detectors and "retrain" not in stages:
-        stages = tuple(part for name in stages for part in (("retrain", name) if name == "benchmark" else (name,)))
     _check_methods(config, stages)
     if _variable("RANK", 0):
         if not _product(stages[0], folder).exists():

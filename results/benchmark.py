@@ -6,7 +6,7 @@ soon as it is there; then all rows become `records.csv`, and from it come all ta
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ SPLIT, THRESHOLDS = "test", "threshold"
 """Random streams of test pictures, and of those that thresholds are chosen on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """A line of the tables: a detector, one of its seeds ("" where it has none), and how it is run."""
 
@@ -104,8 +104,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
         chosen = validation_sets(config, entries, photos.val)
         _score(bench, THRESHOLDS, chosen, "thresholds")
         fabric.barrier()
-        bench = Bench(**{**vars(bench), "thresholds": {
-            entry.label: choose_threshold(bench, entry, chosen) for entry in entries}})
+        bench = replace(bench, thresholds={entry.label: choose_threshold(bench, entry, chosen) for entry in entries})
     if not partial:
         _score(bench, SPLIT, dict.fromkeys(sets, entries), "benchmark")
         fabric.barrier()

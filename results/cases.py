@@ -31,7 +31,7 @@ class TestCase:
     mask: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CaseSet:
     """The cases of one method after one perturbation."""
 
