@@ -11,11 +11,11 @@ from forgeries.duplicates import NEAR, near_duplicates
 from forgeries.perturbations import covers
 from forgeries.readers.cases import AUTHENTIC
 
-OVERRIDES = ("trained-on", "near-duplicate", "threshold-on-test", "map-size", "partial")
+OVERRIDES = ("trained-on", "near-duplicate", "threshold-on-test", "partial")
 """Guards that refuse, and what `benchmark.allow` may name."""
 
-GUARDS = (*OVERRIDES, "seen-methods", "seen-perturbations")
-"""All of them; the last two only mark."""
+GUARDS = (*OVERRIDES, "map-size", "seen-methods", "seen-perturbations")
+"""All of them; the last three only mark."""
 
 
 @dataclass(frozen=True)

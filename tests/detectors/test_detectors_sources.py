@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper
@@ -264,6 +264,7 @@ def test_places_that_hold_nothing(tmp_path):
         open_source(str(tmp_path / "w.pth"))
 
 
+@settings(deadline=None)
 @given(arrays(st.sampled_from([np.float32, np.float64]), (4, 5), elements=st.floats(0, 1, width=32)))
 def test_probabilities_pass_unchanged(values):
     image = np.zeros((4, 5, 3), np.uint8)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import UserError
@@ -62,6 +62,7 @@ def test_what_was_not_trained_is_not_marked():
     assert seen_methods("ela", untrained, ["TE"]) == seen_perturbations("ela", untrained, ["jpeg-80"]) == []
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 2**64 - 1), st.integers(0, 24), st.integers(0, 9))
 def test_near_duplicates_are_those_of_few_other_bits(number, bits, seed):
     other = flipped(number, bits, seed)
