@@ -52,7 +52,7 @@ def registries() -> "Names":
     from forgeries.masks import check_kind
     from forgeries.methods import check_method
     from forgeries.perturbations import check_name
-    from results.metrics import check_pooling
+    from results.pooling import check_pooling
     from retrain import list_trainees
     from search import list_strategies
     from search_space import list_operations

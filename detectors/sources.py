@@ -224,7 +224,9 @@ def _load_file(path: Path) -> Any:
 
 
 def _open_maps(folder: Path) -> Source:
-    """Maps computed elsewhere: FOLDER/<method>/<name>.npy or .png or .tif, or without methods FOLDER/<name>…."""
+    """Maps computed elsewhere: FOLDER/<method>/<name>.npy or .png or .tif, or without methods FOLDER/<name>….
+
+    Of perturbed pictures they lie in FOLDER/<perturbation>/<method>/."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of maps")
     if not any(path.suffix.lower() in MAP_SUFFIXES for path in folder.rglob("*")):
@@ -234,8 +236,9 @@ def _open_maps(folder: Path) -> Source:
 
 
 def _stored_map(folder: Path, image: np.ndarray, method: str, name: str) -> np.ndarray:
-    # A folder of methods has none for a picture that is missing in its own.
-    place = folder / method if method and (folder / method).is_dir() else folder
+    # A folder of methods has none for a picture that is missing in its own; and maps of pictures as they were forged
+    # are none of what a perturbation left of them.
+    place = folder / method if "/" in method or (method and (folder / method).is_dir()) else folder
     for stem in (name, f"{name}_map"):
         for suffix in MAP_SUFFIXES:
             if (path := place / f"{stem}{suffix}").is_file():

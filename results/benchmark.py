@@ -295,7 +295,7 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) 
            "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
            "mask_fraction": _text(float(case.mask.mean())), "pixels": str(case.mask.size)}
     try:
-        probability = find_map(bench, entry, one.method, case)
+        probability = find_map(bench, entry, one, case)
     except Exception as error:
         # Whatever a network or a user's function raises, for this picture alone.
         text = " ".join(str(error).split())
@@ -307,14 +307,17 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) 
     return Part(index, row, histogram(probability, case.mask))
 
 
-def find_map(bench: Bench, entry: Entry, method: str, case: TestCase) -> np.ndarray:
+def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.ndarray:
     """The map float32 H×W of a case, from the cache where it is there; what the detector raises.
 
     Raises:
         ValueError: of another size than the picture, or not of numbers in [0, 1].
     """
     def predict() -> np.ndarray:
-        return check_map(entry.source.predict(case.image, method, case.name), case.image)
+        return check_map(entry.source.predict(case.image, place, case.name), case.image)
+
+    # Maps that were computed elsewhere are of one perturbation, too.
+    place = one.method if one.perturbation == "none" else f"{one.perturbation}/{one.method}"
 
     if bench.cache is None or entry.source.digest is None:
         return predict()
@@ -432,7 +435,7 @@ def _show(bench: Bench, place: Path, one: CaseSet, index: int, board: SummaryWri
         if entry.name in scores:
             continue
         try:
-            probability = find_map(bench, entry, one.method, case)
+            probability = find_map(bench, entry, one, case)
         except Exception:
             # It stands in records.csv, with its message.
             continue

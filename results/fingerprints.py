@@ -15,10 +15,8 @@ from results.guards import Fingerprint
 
 
 def of_photos(photos: Sequence[Photo]) -> list[Fingerprint]:
-    """Of photographs; what was found when they were last decoded is used again."""
-    checked = check_files([photo.path for photo in photos])
-    return [Fingerprint(str(photo.path), photo.digest, found.hash)
-            for photo, found in zip(photos, checked, strict=True)]
+    """Of photographs."""
+    return [Fingerprint(str(photo.path), photo.digest, photo.hash) for photo in photos]
 
 
 def of_dataset(place: Path, read: Mapping[str, Cases]) -> list[Fingerprint]:

@@ -179,7 +179,7 @@ def test_a_picture_that_fails_is_counted_with_its_message_and_nothing_else_is_lo
     rows = bench(tmp_path, "benchmark.perturbations=[none]")
     errors = [row["error"] for row in rows if row["error"]]
     assert len(rows) == TEST_MAPS // 2 and len(errors) == 3
-    assert errors[0] == "RuntimeError: out of memory" and "NaN" in errors[1] and errors[2].startswith("map 48×24")
+    assert errors[0] == "RuntimeError: out of memory" and "NaN" in errors[1] and errors[2] == "map 24×48 for a picture of 48×48"
     assert all(not row[metric] for row in rows if row["error"] for metric in METRICS)
     summary = {(row["detector"], row["method"]): row for row in read_rows(tmp_path / "results" / "summary.csv")}
     assert (summary["bright", "NS"]["failures"], summary["bright", "NS"]["count"]) == ("3", "1")
@@ -258,9 +258,10 @@ def test_what_training_saw_is_marked(tmp_path, detectors):
         "jpeg-95": "seen", "jpeg-90": "seen", "jpeg-75": "seen", "jpeg-60": "seen", "jpeg-50": "unseen",
         "jpeg-30": "unseen", "none": "seen", "scale-0.5": "unseen"}
     guards = json.loads((tmp_path / "results" / "benchmark.json").read_text())["guards"]
-    assert [(found["guard"], found["what"]) for found in guards if found["detector"] == "dark"] == [
-        ("seen-methods", "dark was trained on TE: these results are labelled seen"),
-        ("seen-perturbations", "dark was trained on jpeg-95, jpeg-90, jpeg-75, jpeg-60: these results are labelled seen")]
+    told = {found["guard"]: found["what"] for found in guards if found["detector"] == "dark"}
+    assert told["seen-methods"] == "dark was trained on TE: these results are labelled seen"
+    assert told["seen-perturbations"].startswith("dark was trained on jpeg-95, jpeg-90, jpeg-75, jpeg-60: ")
+    assert "whether test photographs are among them is not known" in told["trained-on"]
 
 
 def test_weights_that_changed_since_the_kill_are_refused(tmp_path, detectors, monkeypatch):
