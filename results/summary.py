@@ -1,75 +1,224 @@
-"""`summary.csv`: means with intervals, from the records alone."""
+"""The tables of a benchmark, from its records alone: see docs/statistics.md for each file and column."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from configs.files import read_rows, write_rows
 from configs.streams import stream
-from results.metrics import METRICS
-from results.statistics import Interval, bootstrap_weights, interval
+from results.comparisons import COMPARISONS, POWERS, RANKS, VARIANCES, compare_detectors, rank_detectors, variances
+from results.pictures import (
+    AUTHENTIC,
+    LABELS,
+    PictureMeans,
+    Records,
+    index_records,
+    mean_by_picture,
+    mean_defined,
+    picture_means,
+)
+from results.pooled import POOLED, pool_curves
+from results.records import METRICS, as_text, frame_of, read_records
+from results.statistics import across_seeds, bootstrap_means, limits
 
-SUMMARY = ("detector", "perturbation", "method", "seen", "count", "sources", "undefined",
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY = ("detector", "perturbation", "method", "kind", "seen", "seeds", "count", "sources", "undefined", "failures",
            *(f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")))
+IMAGES = ("detector", "perturbation", "method", "forged", "authentic", "auc", "auc_low", "auc_high", "accuracy",
+          "balanced_accuracy", "f1", "threshold")
+SIZES = ("detector", "perturbation", "seen", "factor", "level", "count", "sources", "auc", "auc_low", "auc_high",
+         "f1", "f1_low", "f1_high")
 
 Row = Mapping[str, str]
-Picture = tuple[str, str]
-"""Source and name."""
 
 
-def summarize(records: Sequence[Row], resamples: int, seed: int) -> list[dict[str, str]]:
-    """One row a detector × perturbation × method, and one each over its seen and its unseen methods.
+def write_summaries(folder: Path, resamples: int, seed: int, smallest: float = 0.02,
+                    fractions: Sequence[float] = (0.01, 0.05, 0.1, 0.25)) -> None:
+    """Writes all tables beside `records.csv` in the results `folder`; the same files give the same bytes.
 
-    Those last are called "mean seen" and "mean unseen", or "mean unknown" where it is not known what a detector was
-    trained on; a picture that several methods painted into counts
-    once there, with its mean. An undefined number is an empty field. Order: that of the records.
+    Intervals come from `resamples`. `smallest` is the smallest interesting difference, for `power.csv`; `fractions`
+    are the edges of the levels of mask fraction, ascending in (0, 1), for `sizes.csv`. `images.csv` and `pooled.csv`
+    are written where there are authentic pictures and `curves.safetensors`.
+
+    Raises:
+        UserError: `records.csv` is absent or no table of records.
     """
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for prefix in ("{method}", "mean {seen}"):
-        for row in records:
-            key = (row["detector"], row["perturbation"], prefix.format_map(row), row["seen"])
-            groups.setdefault(key, []).append(row)
-    return [_summary(key, rows, resamples, seed) for key, rows in groups.items()]
+    records = index_records(read_records(folder / "records.csv"))
+    write_rows(folder / "summary.csv", SUMMARY, summary_rows(records, resamples, seed))
+    write_rows(folder / "sizes.csv", SIZES, size_rows(records, fractions, resamples, seed))
+    if AUTHENTIC in records.methods:
+        write_rows(folder / "images.csv", IMAGES,
+                   image_rows(records, read_rows(folder / "thresholds.csv"), resamples, seed))
+    comparisons, powers = compare_detectors(records, resamples, seed, smallest)
+    write_rows(folder / "comparisons.csv", COMPARISONS, comparisons)
+    write_rows(folder / "power.csv", POWERS, powers)
+    write_rows(folder / "ranks.csv", RANKS, rank_detectors(records))
+    write_rows(folder / "variance.csv", VARIANCES, variances(records))
+    if (folder / "curves.safetensors").exists():
+        write_rows(folder / "pooled.csv", POOLED, pool_curves(folder / "curves.safetensors", records))
 
 
-def compare(records: Iterable[Row], first: str, second: str, methods: Sequence[str], perturbation: str,
-            resamples: int, seed: int) -> Interval:
-    """By how much the AUC of `first` exceeds that of the detector `second`, picture by picture."""
-    chosen = [row for row in records if row["method"] in methods and row["perturbation"] == perturbation]
-    ours, theirs = (per_picture([row for row in chosen if row["detector"] == name], "auc")
-                    for name in (first, second))
-    both = [picture for picture in ours if picture in theirs]
-    sources = tuple(source for source, _ in both)
-    return interval([ours[picture] - theirs[picture] for picture in both], sources,
-                    _weights(sources, resamples, seed))
+def summarize(records: "pd.DataFrame | Sequence[Row]", resamples: int, seed: int) -> list[dict[str, str]]:
+    """Rows of `summary.csv`: one a detector × perturbation × method, and one each over its seen, its unseen and its
+    unknown methods, called "mean seen" and so on.
+
+    A picture that several methods painted into counts once there, with its mean; authentic pictures do not count. Of a
+    detector with several seeds the number is the mean over seeds, and the interval covers them. `count` and
+    `undefined` are pictures with and without AUC, or false alarm for authentic ones; `failures` are records without
+    a map. An undefined number is an empty field. Order: of appearance, by perturbation, method, detector.
+    """
+    frame = frame_of(records) if isinstance(records, Sequence) else records
+    return list(summary_rows(index_records(frame), resamples, seed))
 
 
-def per_picture(rows: Iterable[Row], metric: str) -> dict[Picture, float]:
-    """Mean of `metric` over the methods that painted into a picture; NaN where it has no value."""
-    values: dict[Picture, list[float]] = {}
-    for row in rows:
-        found = values.setdefault((row["source"], row["image"]), [])
-        if row[metric]:
-            found.append(float(row[metric]))
-    return {picture: float(np.mean(found)) if found else float("nan") for picture, found in values.items()}
+def summary_rows(records: Records, resamples: int, seed: int) -> Iterator[dict[str, str]]:
+    """`summarize` of records as arrays."""
+    for perturbation, method, rows in _parts(records):
+        kind = "" if method.startswith("mean ") else records.kinds[records.methods.index(method)]
+        counted = METRICS.index("false_alarm" if method == AUTHENTIC else "auc")
+        found_rows = []
+        for label in np.unique(records.label[rows]):
+            found = picture_means(records, rows[records.label[rows] == label], METRICS)
+            for name, own, low, high in _intervals(records, found, resamples, seed):
+                values = found.values[:, own]
+                defined = ~np.isnan(values[..., counted]).all(1)
+                means = mean_defined(mean_defined(values, 0), 0)
+                found_rows.append({
+                    "detector": name, "perturbation": perturbation, "method": method, "kind": kind,
+                    "seen": LABELS[label], "seeds": str(len(own)), "count": str(int(defined.sum())),
+                    "sources": str(len(np.unique(found.sources[defined]))),
+                    "undefined": str(int(np.sum(found.present[:, own].any(1) & ~defined))),
+                    "failures": str(int(found.failures[own].sum()))} | {
+                    f"{metric}{part}": as_text(numbers[number]) for number, metric in enumerate(METRICS)
+                    for part, numbers in (("", means), ("_low", low), ("_high", high))})
+        yield from sorted(found_rows, key=lambda row: records.detectors.index(row["detector"]))
 
 
-def _summary(key: tuple[str, ...], rows: Sequence[Row], resamples: int, seed: int) -> dict[str, str]:
-    summary = dict(zip(("detector", "perturbation", "method", "seen"), key, strict=True))
-    for metric in METRICS:
-        values = per_picture(rows, metric)
-        sources = tuple(source for source, _ in values)
-        found = interval(list(values.values()), sources, _weights(sources, resamples, seed))
-        summary |= {"count": str(found.count), "sources": str(found.clusters),
-                    "undefined": str(found.undefined), metric: _text(found.mean),
-                    f"{metric}_low": _text(found.low), f"{metric}_high": _text(found.high)}
-    return summary
+def size_rows(records: Records, fractions: Sequence[float], resamples: int, seed: int) -> Iterator[dict[str, str]]:
+    """Rows of `sizes.csv`: AUC and F1 at 0.5 by the share of the picture that is marked, and by kind of mask. Upper
+    edges belong to their level."""
+    edges = [0.0, *fractions, 1.0]
+    levels = [f"{_percent(low)}–{_percent(high)} %" for low, high in pairwise(edges)]
+    factors = [("mask fraction", levels, np.searchsorted(np.array(fractions, np.float32), records.fraction)),
+               ("mask kind", records.mask_kinds, records.mask_kind)]
+    known = ~np.isnan(records.fraction) & (records.fraction > 0)
+    for number, perturbation in enumerate(records.perturbations):
+        for mean, rows in records.means():
+            rows = rows[(records.perturbation[rows] == number) & known[rows]]
+            for factor, names, level_of in factors:
+                for level, name in enumerate(names):
+                    chosen = rows[level_of[rows] == level]
+                    if not name or not chosen.size:
+                        continue
+                    found = picture_means(records, chosen, ("auc", "f1"))
+                    for detector, own, low, high in _intervals(records, found, resamples, seed):
+                        defined = ~np.isnan(found.values[:, own, 0]).all(1)
+                        auc, f1 = mean_defined(mean_defined(found.values[:, own], 0), 0)
+                        yield {"detector": detector, "perturbation": perturbation, "seen": mean.removeprefix("mean "),
+                               "factor": factor, "level": name, "count": str(int(defined.sum())),
+                               "sources": str(len(np.unique(found.sources[defined]))),
+                               "auc": as_text(auc), "auc_low": as_text(low[0]), "auc_high": as_text(high[0]),
+                               "f1": as_text(f1), "f1_low": as_text(low[1]), "f1_high": as_text(high[1])}
 
 
-@lru_cache(maxsize=4)
-def _weights(sources: tuple[str, ...], resamples: int, seed: int) -> np.ndarray:
-    return bootstrap_weights(sources, resamples, stream(seed, "bootstrap"))
+def image_rows(records: Records, thresholds: Sequence[Row], resamples: int, seed: int) -> Iterator[dict[str, str]]:
+    """Rows of `images.csv`: forged against authentic pictures by their score.
+
+    AUC is the chance that a forged picture scores above an authentic one, ties counting half. Its interval resamples
+    the two means of placement values that its first-order expansion consists of (DeLong, DeLong & Clarke-Pearson 1988;
+    for clusters Obuchowski 1997), sources being shared. Accuracy, balanced accuracy and F1 (forged is positive) are
+    at the threshold that `thresholds.csv` gives, a score at it being flagged; empty where there is none.
+    """
+    limit_of = {(row["detector"], row["seed"]): float(row["image_threshold"])
+                for row in thresholds if row.get("image_threshold")}
+    for perturbation, method, rows in _parts(records):
+        if method == AUTHENTIC:
+            continue
+        number = records.perturbations.index(perturbation)
+        others = np.flatnonzero(~records.forged & (records.perturbation == number)
+                                & np.isin(records.column, np.unique(records.column[rows])))
+        both = np.concatenate([rows, others])
+        both = both[~np.isnan(records.score[both])]
+        placement, scores, forged = np.full(len(both), np.nan), records.score[both], records.forged[both]
+        decided: dict[int, np.ndarray] = {}
+        for column in np.unique(records.column[both]):
+            ours, theirs = (np.flatnonzero((records.column[both] == column) & side) for side in (forged, ~forged))
+            if not ours.size or not theirs.size:
+                continue
+            placement[ours] = _placement(scores[ours], scores[theirs])
+            placement[theirs] = 1 - _placement(scores[theirs], scores[ours])
+            limit = limit_of.get(records.columns[column], math.nan)
+            decided[column] = np.array([ours.size, theirs.size,
+                                        *_decisions(scores[ours], scores[theirs], limit), limit])
+        if not decided:
+            continue
+        found = mean_by_picture(records, both, [np.where(forged, placement, np.nan),
+                                                np.where(forged, np.nan, placement)])
+        # A forged and an authentic picture are two, also where they bear one name.
+        halves = np.concatenate([found.values * [1, np.nan], found.values * [np.nan, 1]])
+        means = bootstrap_means(halves.reshape(len(halves), -1), np.tile(found.sources, 2), resamples,
+                                stream(seed, "bootstrap")).reshape(resamples, -1, 2)
+        area = mean_defined(found.values[..., 0], 0)
+        for name, own in _owned(records, found.columns):
+            own = np.array([place for place in own if found.columns[place] in decided], int)
+            if not own.size:
+                continue
+            low, high = limits(across_seeds((means[:, own].sum(2) - area[own])[..., None],
+                                            stream(seed, "bootstrap seeds"))).clip(0, 1)[:, 0]
+            counts = mean_defined(np.stack([decided[column] for column in found.columns[own]]), 0)
+            yield {"detector": name, "perturbation": perturbation, "method": method,
+                   "forged": str(round(counts[0])), "authentic": str(round(counts[1])),
+                   "auc": as_text(area[own].mean()), "auc_low": as_text(low), "auc_high": as_text(high)} | dict(
+                zip(("accuracy", "balanced_accuracy", "f1", "threshold"), map(as_text, counts[2:]), strict=True))
 
 
-def _text(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.6f}"
+def _parts(records: Records) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Rows by perturbation and method, "mean seen" and so on last."""
+    groups = records.groups()
+    for number, perturbation in enumerate(records.perturbations):
+        for method, rows in groups:
+            rows = rows[records.perturbation[rows] == number]
+            if rows.size:
+                yield perturbation, method, rows
+
+
+def _owned(records: Records, columns: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Places of each detector's seeds among `columns`."""
+    owner = records.owner[columns]
+    return [(name, places) for number, name in enumerate(records.detectors)
+            if (places := np.flatnonzero(owner == number)).size]
+
+
+def _intervals(records: Records, found: PictureMeans, resamples: int, seed: int) \
+        -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Each detector with the places of its seeds, and the limits of its metrics' means."""
+    size, columns, metrics = found.values.shape
+    means = bootstrap_means(found.values.reshape(size, -1), found.sources, resamples, stream(seed, "bootstrap"))
+    means = means.reshape(resamples, columns, metrics)
+    for name, own in _owned(records, found.columns):
+        yield (name, own, *limits(across_seeds(means[:, own], stream(seed, "bootstrap seeds"))))
+
+
+def _placement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of `others` below each score, ties counting half."""
+    ranked = np.sort(others)
+    return (ranked.searchsorted(scores) + ranked.searchsorted(scores, "right")) / (2 * len(ranked))
+
+
+def _decisions(forged: np.ndarray, authentic: np.ndarray, limit: float) -> tuple[float, float, float]:
+    """Accuracy, balanced accuracy and F1 of the scores of each at a limit; NaN without one."""
+    if math.isnan(limit):
+        return math.nan, math.nan, math.nan
+    true, false = int(np.sum(forged >= limit)), int(np.sum(authentic >= limit))
+    return ((true + authentic.size - false) / (forged.size + authentic.size),
+            (true / forged.size + 1 - false / authentic.size) / 2, 2 * true / (true + false + forged.size))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g}"

@@ -5,7 +5,7 @@ import pytest
 
 from configs.streams import stream
 from results.statistics import bootstrap_interval, bootstrap_weights
-from results.summary import compare, summarize
+from results.summary import summarize
 
 NAN = float("nan")
 
@@ -87,13 +87,3 @@ def test_summary_leaves_undefined_numbers_empty():
     row, mean = summarize([record("net", "TE", "seen", "0", "")], 200, 0)
     assert (row["auc"], row["auc_low"], row["count"], row["undefined"]) == ("", "", "0", "1")
     assert mean["auc"] == ""
-
-
-def test_comparison_is_paired():
-    base = stream(0, "pairs").random(40)
-    rows = [record(name, "TE", "seen", str(i), f"{value + more:.6f}", f"photo{i % 8}")
-            for name, more in (("a", 0.02), ("b", 0)) for i, value in enumerate(base)]
-    found = compare(rows, "a", "b", ["TE"], "none", 300, 0)
-    assert found.mean == pytest.approx(0.02, abs=1e-5)
-    assert found.low > 0
-    assert compare(rows, "a", "a", ["TE"], "none", 300, 0).high == 0
