@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectors.sources import Source, check_map, open_source
 from safetensors.numpy import save
 from torch.utils.tensorboard import SummaryWriter
 
@@ -23,6 +22,7 @@ from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
 from detectors.inference import to_grey
+from detectors.sources import Source, check_map, open_source
 from forgeries.methods import family, list_methods, method_names
 from forgeries.perturbations import covers, expand
 from forgeries.photos import Photo, PhotoSet

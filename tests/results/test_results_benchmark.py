@@ -179,7 +179,8 @@ def test_a_picture_that_fails_is_counted_with_its_message_and_nothing_else_is_lo
     rows = bench(tmp_path, "benchmark.perturbations=[none]")
     errors = [row["error"] for row in rows if row["error"]]
     assert len(rows) == TEST_MAPS // 2 and len(errors) == 3
-    assert errors[0] == "RuntimeError: out of memory" and "NaN" in errors[1] and errors[2] == "map 24×48 for a picture of 48×48"
+    assert errors[0] == "RuntimeError: out of memory" and "NaN" in errors[1]
+    assert errors[2] == "map 24×48 for a picture of 48×48"
     assert all(not row[metric] for row in rows if row["error"] for metric in METRICS)
     summary = {(row["detector"], row["method"]): row for row in read_rows(tmp_path / "results" / "summary.csv")}
     assert (summary["bright", "NS"]["failures"], summary["bright", "NS"]["count"]) == ("3", "1")
@@ -285,8 +286,8 @@ def test_a_part_of_a_benchmark_counts_only_where_that_is_allowed_and_is_told(tmp
     rows = bench(tmp_path, "benchmark.allow=[partial]")
     told = json.loads((tmp_path / "results" / "benchmark.json").read_text())
     assert 0 < len(rows) < TEST_MAPS and not told["complete"]
-    assert f"{len(rows)} of {TEST_MAPS} maps" in [found["what"] for found in told["guards"]
-                                                  if found["guard"] == "partial"][0]
+    assert f"{len(rows)} of {TEST_MAPS} maps" in next(found["what"] for found in told["guards"]
+                                                      if found["guard"] == "partial")
     # What is there can still be completed.
     assert len(bench(tmp_path)) == TEST_MAPS
 
