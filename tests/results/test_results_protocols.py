@@ -34,7 +34,7 @@ def diffusion(tmp_path):
     return str(path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(methods_of, st.integers(1, 3))
 def test_leave_one_method_out_leaves_each_out_once_and_trains_on_all_others(methods, seeds):
     trainings = plan(configure("leave-one-method-out", methods, seeds=seeds))
@@ -52,7 +52,7 @@ def test_leave_one_method_out_leaves_each_out_once_and_trains_on_all_others(meth
             assert reference.name == f"{trainee}-on-all" and reference.methods == tuple(methods)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(methods_of)
 def test_leave_one_kind_out_leaves_all_of_a_kind_out(methods):
     config = configure("leave-one-kind-out", methods)
@@ -67,7 +67,7 @@ def test_leave_one_kind_out_leaves_all_of_a_kind_out(methods):
         "mantranet-without-classical": parts["learned"]}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(methods_of)
 def test_the_matrix_trains_on_each_method_alone(methods):
     trainings = plan(configure("matrix", methods))
