@@ -66,8 +66,8 @@ def _groups(config: RunConfig) -> list[tuple[str, str, tuple[str, ...]]]:
     if len(parts) < 2:
         raise UserError(f"forgeries.methods = [{', '.join(methods)}]: {settings.protocol} needs at least two {what}s, "
                         f"not {parts[0]} alone")
-    untested = [part for part in parts if part not in map(label, settings.methods)]
-    if untested and not settings.data:
+    tested = parts if settings.data else set(map(label, settings.methods))
+    if untested := [part for part in parts if part not in tested]:
         raise UserError(f"benchmark.methods = [{', '.join(settings.methods)}]: {settings.protocol} leaves out "
                         f"{untested[0]}, which is not tested; add it")
     left = [("without", part, tuple(spec for spec in methods if labels[spec] != part)) for part in parts]

@@ -91,9 +91,9 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
         "pictures_seen": settings.epochs * settings.steps * settings.batch_size,
         "best_epoch": trained.epoch, "val_auc": trained.figures["val_auc"],
         "pretrain": settings.pretrain.model_dump() | {"best_epoch": pretrained.epoch, **pretrained.figures}
-        if pretrained else None, "protocol": dict(protocol) if protocol else None, "versions": versions(),
+        if pretrained else None, "versions": versions(),
         "git_revision": git_revision(), "config": config.model_dump(mode="json"),
-    }
+    } | ({"protocol": dict(protocol)} if protocol else {})
 
 
 def trainees(config: RunConfig, folder: Path) -> dict[str, Genotype | None]:
