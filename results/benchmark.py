@@ -92,7 +92,7 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     """
     out, settings = folder / "results", config.benchmark
     fabric = make_fabric(config)
-    entries = open_entries(settings.detectors, folder, str(fabric.device))
+    entries = open_entries(settings.detectors, settings.baselines, folder, str(fabric.device))
     read = read_by_method(Path(settings.data)) if settings.data else {}
     sets = case_sets(config, photos.test if photos else (), read)
     findings = guards.apply(_findings(config, entries, photos, read, sets), settings.allow)
@@ -113,8 +113,8 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     fabric.barrier()
 
 
-def open_entries(specs: Sequence[str], folder: Path, device: str) -> list[Entry]:
-    """The detectors that `specs` name; by default all that were retrained in `folder`.
+def open_entries(specs: Sequence[str], baselines: Sequence[str], folder: Path, device: str) -> list[Entry]:
+    """The detectors that `specs` name; by default all that were retrained in `folder`, and `baselines`.
 
     Raises:
         UserError: there is none, one cannot be opened, or two have one name that nobody gave them.
@@ -128,6 +128,7 @@ def open_entries(specs: Sequence[str], folder: Path, device: str) -> list[Entry]
     if not given:
         raise UserError(f"{folder}: no retrained detector there; run retrain first, or name detectors with --detectors "
                         "('giidnet list detectors' shows those that need no weights)")
+    given += [(spec, False) for spec in baselines if not specs]
     opened = [(spec, named, open_source(spec, device)) for spec, named in given]
     entries: list[Entry] = []
     for name, group in groupby(sorted(opened, key=lambda one: one[2].name), key=lambda one: one[2].name):

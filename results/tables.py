@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from configs.files import read_rows
+from forgeries.readers import AUTHENTIC
 
 NOT_DETECTED = 0.6
 """A mean AUC whose interval reaches below this is called not detected: chance is 0.5."""
@@ -15,20 +16,54 @@ Row = Mapping[str, str]
 
 
 def closing_table(folder: Path) -> str:
-    """Mean AUC by detector and method with 95 % intervals, seen methods first; then what is not detected."""
-    rows = read_rows(folder / "results" / "summary.csv")
-    if not rows:
+    """Mean AUC by detector and method with 95 % intervals, seen methods first, for the first perturbation, and means over
+    methods for the others; then what is not detected, what is flagged of authentic pictures, and what failed."""
+    summary = read_rows(folder / "results" / "summary.csv")
+    if not summary:
         return "No results yet: the benchmark has not finished."
+    rows = [row for row in summary if row["method"] != AUTHENTIC]
+    first = [row for row in summary if row["perturbation"] == summary[0]["perturbation"]]
+    forged = [row for row in rows if row["perturbation"] == summary[0]["perturbation"]]
     parts = []
-    for perturbation in dict.fromkeys(row["perturbation"] for row in rows):
-        chosen = [row for row in rows if row["perturbation"] == perturbation]
-        after = "" if perturbation == "none" else f" after {perturbation}"
-        counts = f"{chosen[0]['count']} pictures of {chosen[0]['sources']} photographs a method"
-        title = f"Mean AUC per picture{after}, 95 % interval below; chance is 0.5; {counts}"
-        parts += [title, "", _grid(chosen)]
+    if forged:
+        after = "" if forged[0]["perturbation"] == "none" else f" after {forged[0]['perturbation']}"
+        counts = f"{forged[0]['count']} pictures of {forged[0]['sources']} photographs a method"
+        parts += [f"Mean AUC per picture{after}, 95 % interval below; chance is 0.5; {counts}", "", _grid(forged)]
         parts += [f"{detector} does not detect {', '.join(methods)} (interval reaches below {NOT_DETECTED})."
-                  for detector, methods in not_detected(chosen).items()]
+                  for detector, methods in not_detected(forged).items()]
+    parts += _perturbed(rows)
+    alarms = [f"{row['detector']} {float(row['false_alarm']):.1%}" for row in first
+              if row["method"] == AUTHENTIC and row["false_alarm"]]
+    if alarms:
+        parts.append(f"Flagged at 0.5 in authentic pictures: {', '.join(alarms)} of their area.")
+    failures: dict[str, int] = {}
+    for row in summary:
+        if not is_mean(row["method"]) and row["failures"] not in ("", "0"):
+            failures[row["detector"]] = failures.get(row["detector"], 0) + int(row["failures"])
+    parts += [f"{detector} failed on {count} picture{'s' * (count > 1)}: see the column error of records.csv."
+              for detector, count in failures.items()]
     return "\n".join(parts)
+
+
+def _perturbed(rows: Sequence[Row]) -> list[str]:
+    """A table of means by perturbation, where there are several: over unseen methods, else over those that there are."""
+    names = list(dict.fromkeys(row["perturbation"] for row in rows))
+    means = [row for row in rows if is_mean(row["method"]) and row["auc"]]
+    if len(names) < 2 or not means:
+        return []
+    kind = next(kind for kind in ("mean unseen", "mean unknown", "mean seen")
+                if any(row["method"] == kind for row in means))
+    cells = {(row["perturbation"], row["detector"]): f"{float(row['auc']):.3f}" for row in means
+             if row["method"] == kind}
+    detectors = list(dict.fromkeys(row["detector"] for row in means if row["method"] == kind))
+    width = max(map(len, names))
+    lines = ["", f"{kind.capitalize()} of AUC by perturbation", ""]
+    for block in _blocks(detectors, {name: len(name) + GAP for name in detectors}, LINE - width):
+        lines.append(" " * width + "".join(f"{name:>{len(name) + GAP}}" for name in block))
+        lines += [f"{name:{width}}" + "".join(f"{cells.get((name, detector), '–'):>{len(detector) + GAP}}"
+                                              for detector in block) for name in names]
+        lines.append("")
+    return lines
 
 
 def not_detected(rows: Sequence[Row]) -> dict[str, list[str]]:

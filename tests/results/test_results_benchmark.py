@@ -374,9 +374,10 @@ def test_saved_checkpoints_of_several_seeds_are_found(tmp_path):
             "name": "matrix", "group": "TE", "trainee": "small", "training_seed": seed}})
         save_detector(tmp_path / "retrain" / place, "mantranet", ManTraNet(width=0.125), {"width": 0.125}, trained)
     rows = bench(tmp_path, "benchmark.perturbations=[none]", "benchmark.images=2", "benchmark.detectors=[]",
-                 "benchmark.methods=[NS]", "benchmark.authentic=0", "benchmark.validation=2")
+                 "benchmark.methods=[NS]", "benchmark.authentic=0", "benchmark.validation=2",
+                 "benchmark.baselines=[constant]")
     assert [(row["detector"], row["seed"]) for row in rows] == [
-        ("mantranet", "")] * 2 + [("small-on-TE", "0")] * 2 + [("small-on-TE", "1")] * 2
+        ("mantranet", "")] * 2 + [("small-on-TE", "0")] * 2 + [("small-on-TE", "1")] * 2 + [("constant", "")] * 2
     told = json.loads((tmp_path / "results" / "benchmark.json").read_text())["detectors"]
     assert [one["seed"] for one in told["small-on-TE"]] == [0, 1]
     assert told["small-on-TE"][0]["trained_on"]["group"] == "TE" and told["mantranet"][0]["parameters"] > 1000

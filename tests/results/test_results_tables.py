@@ -7,7 +7,7 @@ from results.tables import closing_table, columns_of, not_detected
 
 def row(detector, method, seen, auc, low, high):
     return {"detector": detector, "method": method, "seen": seen, "perturbation": "none", "count": "24",
-            "sources": "3", "undefined": "0", "auc": auc, "auc_low": low, "auc_high": high}
+            "sources": "3", "undefined": "0", "failures": "0", "auc": auc, "auc_low": low, "auc_high": high}
 
 
 ROWS = [row("giidnet", "NS", "unseen", "0.930000", "0.900000", "0.960000"),
@@ -49,3 +49,17 @@ def test_mixed_columns_mark_the_detector_that_did_not_see_the_method(tmp_path):
                [*ROWS, row("mantranet", "TE", "unseen", "0.9", "0.8", "0.95")])
     text = closing_table(tmp_path)
     assert "0.900*" in text and "0.950*" not in text and "* not among" in text
+
+
+def test_other_perturbations_false_alarms_and_failures_are_told(tmp_path):
+    jpeg = [{**one, "perturbation": "jpeg-50"} for one in ROWS]
+    authentic = {**row("giidnet", "authentic", "unknown", "", "", ""), "false_alarm": "0.021"}
+    write_rows(tmp_path / "results" / "summary.csv", SUMMARY,
+               [*ROWS, authentic, *jpeg[:-1], {**jpeg[-1], "auc": "0.610000"}, {**jpeg[0], "method": "EB", "failures": "3"}])
+    text = closing_table(tmp_path)
+    assert "authentic" not in text.splitlines()[2]
+    lines = text.splitlines()
+    place = lines.index("Mean unseen of AUC by perturbation")
+    assert " ".join(" ".join(lines[place + 2:place + 5]).split()) == "giidnet none 0.930 jpeg-50 0.610"
+    assert "Flagged at 0.5 in authentic pictures: giidnet 2.1% of their area." in text
+    assert "giidnet failed on 3 pictures: see" in text
