@@ -387,7 +387,7 @@ class Benchmark(Section):
     seeds: Count = 1
     """Trainings of each detector of a protocol that trains, with different weights and order of the pictures."""
     detectors: list[str] = []
-    """Checkpoints and whatever else docs/detectors.md lists; by default all that this run retrained, and `baselines`."""
+    """Checkpoints and whatever else docs/detectors.md lists; by default what this run retrained, and `baselines`."""
     baselines: list[str] = ["noise-variance", "ela", "constant", "random"]
     """What a table shows the worth of a number by: detectors that are tested besides those that were retrained."""
     methods: Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)] = ["TE", "NS", "PM", "BH", "PC"]

@@ -16,8 +16,8 @@ Row = Mapping[str, str]
 
 
 def closing_table(folder: Path) -> str:
-    """Mean AUC by detector and method with 95 % intervals, seen methods first, for the first perturbation, and means over
-    methods for the others; then what is not detected, what is flagged of authentic pictures, and what failed."""
+    """Mean AUC by detector and method with 95 % intervals, seen methods first, for the first perturbation, and means
+    over methods for the others; then what is not detected, what is flagged of authentic pictures, and what failed."""
     summary = read_rows(folder / "results" / "summary.csv")
     if not summary:
         return "No results yet: the benchmark has not finished."
@@ -46,7 +46,7 @@ def closing_table(folder: Path) -> str:
 
 
 def _perturbed(rows: Sequence[Row]) -> list[str]:
-    """A table of means by perturbation, where there are several: over unseen methods, else over those that there are."""
+    """A table of means by perturbation, where there are several: over unseen methods, else those that there are."""
     names = list(dict.fromkeys(row["perturbation"] for row in rows))
     means = [row for row in rows if is_mean(row["method"]) and row["auc"]]
     if len(names) < 2 or not means:

@@ -54,8 +54,9 @@ def test_mixed_columns_mark_the_detector_that_did_not_see_the_method(tmp_path):
 def test_other_perturbations_false_alarms_and_failures_are_told(tmp_path):
     jpeg = [{**one, "perturbation": "jpeg-50"} for one in ROWS]
     authentic = {**row("giidnet", "authentic", "unknown", "", "", ""), "false_alarm": "0.021"}
+    failed = {**jpeg[0], "method": "EB", "failures": "3"}
     write_rows(tmp_path / "results" / "summary.csv", SUMMARY,
-               [*ROWS, authentic, *jpeg[:-1], {**jpeg[-1], "auc": "0.610000"}, {**jpeg[0], "method": "EB", "failures": "3"}])
+               [*ROWS, authentic, *jpeg[:-1], {**jpeg[-1], "auc": "0.610000"}, failed])
     text = closing_table(tmp_path)
     assert "authentic" not in text.splitlines()[2]
     lines = text.splitlines()
