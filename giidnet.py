@@ -102,7 +102,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     if config.benchmark.trains and not (config.benchmark.detectors or "retrain" in stages
                                         or _product("retrain", folder).exists()):
         stages = tuple(part for name in stages for part in (("retrain", name) if name == "benchmark" else (name,)))
-    if stages not in (("search",), ("benchmark",)):
+    if stages not in (("search",), ("benchmark", "report")):
         _check_alone(", ".join(stages))
     _check_methods(config, stages)
     if _variable("RANK", 0):
@@ -351,14 +351,14 @@ def retrain(source: str | None, out: Path | None, resume: bool, overrides: tuple
 @config_options
 def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
               detectors: tuple[str, ...], data: str | None) -> None:
-    """Score detectors on forged test photographs or on --data."""
+    """Score detectors on forged test photographs or on --data: results/report.html and the files behind it."""
     from configs.schema import RunConfig
     # `--detectors A B` as the contract writes it: further names come as arguments, and NAME=FILE is one of them.
     keys = [word for word in overrides if "=" in word and re.split("[.=]", word)[0] in RunConfig.model_fields]
     names = tuple(word for word in overrides if word not in keys)
     config, folder = _configure(source, out, tuple(keys),
                                 **{"benchmark.detectors": detectors + names, "benchmark.data": data})
-    run(config, ("benchmark",), folder, resume)
+    run(config, ("benchmark", "report"), folder, resume)
 
 
 @cli.command()
