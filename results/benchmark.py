@@ -32,7 +32,7 @@ from results.cases import AuthenticCases, CaseSet, ForgedCases, ReadCases, TestC
 from results.fingerprints import of_dataset, of_photos
 from results.guards import Finding
 from results.maps import MapCache, map_cache
-from results.metrics import best_threshold, histogram, image_threshold, pool, score_map
+from results.metrics import auc, best_threshold, image_threshold, pool, rank
 from results.parts import Part, Writer, finished, read_parts
 from results.records import METRICS, RECORDS, VALIDATION
 from results.summary import write_summaries
@@ -302,10 +302,11 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) 
         text = " ".join(str(error).split())
         return Part(index, {**row, "error": text if isinstance(error, ValueError | UserError)
                             else f"{type(error).__name__}: {text}"}, None)
-    numbers = score_map(probability, case.mask, bench.thresholds.get(entry.label, Threshold()).pixel)
+    ranked = rank(probability, case.mask)
+    numbers = ranked.numbers(bench.thresholds.get(entry.label, Threshold()).pixel)
     row |= {key: _text(numbers[key]) for key in (*METRICS, "best_threshold")}
     row["score"] = _text(pool(probability, bench.config.benchmark.pooling))
-    return Part(index, row, histogram(probability, case.mask))
+    return Part(index, row, ranked.histogram())
 
 
 def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.ndarray:
@@ -440,7 +441,7 @@ def _show(bench: Bench, place: Path, one: CaseSet, index: int, board: SummaryWri
         except Exception:
             # It stands in records.csv, with its message.
             continue
-        scores[entry.name] = _text(score_map(probability, case.mask)["auc"])
+        scores[entry.name] = _text(auc(probability, case.mask))
         _write_png(place / f"map-{entry.name}.png", to_grey(probability))
     write_json(place / "case.json", {"image": case.name, "source": case.source, "method": one.method,
                                      "perturbation": one.perturbation, "auc": scores})

@@ -69,6 +69,11 @@ class RankedMap:
             return (self.keys >> 1).view(f"f{self.keys.itemsize}")
         return np.sort(self.scores, axis=None)
 
+    @property
+    def _within(self) -> bool:
+        """Whether all scores are in [0, 1]."""
+        return bool(self.scores.min() >= 0 and self.scores.max() <= 1)
+
     @cached_property
     def _starts(self) -> np.ndarray:
         """Of the inpainted pixels, by rising score, the first of each score."""
@@ -90,6 +95,11 @@ class RankedMap:
         of them only pristine pixels are gained, which makes every metric worse."""
         passed = self.places[self._starts] - self._starts - self._tied
         return Counts(self.positives - self._starts, self.negatives - passed, self.positives, self.negatives)
+
+    def _value(self, step: int) -> float:
+        """The score of a step."""
+        place = self.places[self._starts[step]]
+        return float(self.values[place] if self.plain else np.partition(self.scores, place, axis=None)[place])
 
     @property
     def auc(self) -> float:
@@ -116,7 +126,7 @@ class RankedMap:
             return float("nan"), float("nan"), float("nan")
         iou = self.steps.iou
         best = _last_best(iou)
-        return float(self.steps.f1[best]), float(iou[best]), float(self.values[self.places[self._starts[best]]])
+        return float(self.steps.f1[best]), float(iou[best]), self._value(best)
 
     @property
     def best_mcc(self) -> tuple[float, float]:
@@ -127,8 +137,8 @@ class RankedMap:
         mcc = self.steps.mcc
         best = _last_best(mcc)
         if mcc[best] < 0:
-            return 0.0, float(self.values[0])
-        return float(mcc[best]), float(self.values[self.places[self._starts[best]]])
+            return 0.0, float(self.scores.min())
+        return float(mcc[best]), self._value(best)
 
     def at(self, threshold: float) -> Counts:
         """What is flagged at `threshold`."""
@@ -136,7 +146,7 @@ class RankedMap:
 
     def calibration_error(self, bins: int = CALIBRATION_BINS) -> float:
         """The expected calibration error; undefined where a score is outside [0, 1]."""
-        if self.values[0] < 0 or self.values[-1] > 1:
+        if not self._within:
             return float("nan")
         starts = self.values.searchsorted(np.arange(bins) / bins)
         starts = starts[starts < np.append(starts[1:], self.keys.size)]
@@ -150,8 +160,8 @@ class RankedMap:
         Raises:
             ValueError: a score is outside [0, 1].
         """
-        if self.values[0] < 0 or self.values[-1] > 1:
-            raise ValueError(f"the map goes from {self.values[0]:g} to {self.values[-1]:g}, and not within 0 to 1")
+        if not self._within:
+            raise ValueError(f"the map goes from {self.scores.min():g} to {self.scores.max():g}, and not within 0 to 1")
         starts = self.values.searchsorted(EDGES)
         positive = np.diff(self.places.searchsorted(starts), append=self.positives)
         return np.stack([np.diff(starts, append=self.keys.size) - positive, positive])
