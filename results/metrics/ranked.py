@@ -1,5 +1,6 @@
 """A map with its pixels in the order of their scores, from which all of its metrics follow."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,7 +51,7 @@ class RankedMap:
     @cached_property
     def places(self) -> np.ndarray:
         """Where the inpainted pixels are in `keys`, int64."""
-        return np.flatnonzero((self.keys & 1).astype(bool))
+        return np.flatnonzero((self.keys.astype(np.uint8) & 1).view(bool))
 
     @property
     def positives(self) -> int:
@@ -166,11 +167,11 @@ class RankedMap:
         positive = np.diff(self.places.searchsorted(starts), append=self.positives)
         return np.stack([np.diff(starts, append=self.keys.size) - positive, positive])
 
-    def numbers(self, val_threshold: float | None = None) -> dict[str, float]:
+    def numbers(self, val_threshold: float = math.nan) -> dict[str, float]:
         """All of `score_map`."""
         best_f1, best_iou, best_threshold = self.best_f1_iou
         at = self.at(THRESHOLD)
-        val = Counts(0, 0, 0, 0) if val_threshold is None else self.at(val_threshold)
+        val = Counts(0, 0, 0, 0) if math.isnan(val_threshold) else self.at(val_threshold)
         return {
             "auc": self.auc, "ap": self.average_precision, "f1": float(at.f1), "iou": float(at.iou),
             "mcc": float(at.mcc), "precision": float(at.precision), "recall": float(at.recall),

@@ -45,7 +45,7 @@ def test_near_ties_and_signs_are_ranked_alike():
 
 
 @pytest.mark.parametrize("names", [METRICS, ("auc", "val_f1", "false_alarm")])
-@pytest.mark.parametrize("val_threshold", [None, 0.7])
+@pytest.mark.parametrize("val_threshold", [math.nan, 0.7])
 def test_means_are_over_the_pictures_where_a_metric_is_defined(names, val_threshold):
     mean = PictureMean(names, val_threshold)
     for number in range(6):
