@@ -70,7 +70,7 @@ class Counts:
         return ratio(np.subtract(self.true, self.false) + self.negatives, np.add(self.positives, self.negatives))
 
     def _of_both(self, values: np.ndarray) -> np.ndarray:
-        return np.where(np.multiply(self.positives, self.negatives) > 0, values, np.nan)
+        return np.where(np.greater(self.positives, 0) & np.greater(self.negatives, 0), values, np.nan)
 
 
 def ratio(part: int | np.ndarray, whole: int | np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ Each raises ValueError where a score is NaN or infinite, the shapes differ, or t
 undefined, where it has no meaning; docs/metrics.md has a table. Of several metrics of one map, `rank` it once.
 """
 
+import math
+
 import numpy as np
 
 from results.metrics.boundary import boundary_f1 as _boundary_f1
@@ -11,10 +13,10 @@ from results.metrics.counts import Counts
 from results.metrics.ranked import CALIBRATION_BINS, check, check_finite, flagged_counts, rank
 
 
-def score_map(scores: np.ndarray, mask: np.ndarray, val_threshold: float | None = None) -> dict[str, float]:
+def score_map(scores: np.ndarray, mask: np.ndarray, val_threshold: float = math.nan) -> dict[str, float]:
     """All of `results.records.METRICS`, `best_threshold` (of the best F1 and IoU) and `mask_fraction`, by name.
 
-    Fixed-threshold metrics are at 0.5; those called `val_…` at `val_threshold`, and undefined without one.
+    Fixed-threshold metrics are at 0.5; those called `val_…` at `val_threshold`, and undefined where that is NaN.
     """
     return rank(scores, mask).numbers(val_threshold)
 

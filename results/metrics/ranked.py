@@ -1,5 +1,6 @@
 """A map with its pixels in the order of their scores, from which all of its metrics follow."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,7 +51,7 @@ class RankedMap:
     @cached_property
     def places(self) -> np.ndarray:
         """Where the inpainted pixels are in `keys`, int64."""
-        return np.flatnonzero((self.keys & 1).astype(bool))
+        return np.flatnonzero((self.keys.astype(np.uint8) & 1).view(bool))
 
     @property
     def positives(self) -> int:
@@ -68,6 +69,11 @@ class RankedMap:
         if self.plain:
             return (self.keys >> 1).view(f"f{self.keys.itemsize}")
         return np.sort(self.scores, axis=None)
+
+    @property
+    def _within(self) -> bool:
+        """Whether all scores are in [0, 1]."""
+        return bool(self.scores.min() >= 0 and self.scores.max() <= 1)
 
     @cached_property
     def _starts(self) -> np.ndarray:
@@ -90,6 +96,11 @@ class RankedMap:
         of them only pristine pixels are gained, which makes every metric worse."""
         passed = self.places[self._starts] - self._starts - self._tied
         return Counts(self.positives - self._starts, self.negatives - passed, self.positives, self.negatives)
+
+    def _value(self, step: int) -> float:
+        """The score of a step."""
+        place = self.places[self._starts[step]]
+        return float(self.values[place] if self.plain else np.partition(self.scores, place, axis=None)[place])
 
     @property
     def auc(self) -> float:
@@ -116,7 +127,7 @@ class RankedMap:
             return float("nan"), float("nan"), float("nan")
         iou = self.steps.iou
         best = _last_best(iou)
-        return float(self.steps.f1[best]), float(iou[best]), float(self.values[self.places[self._starts[best]]])
+        return float(self.steps.f1[best]), float(iou[best]), self._value(best)
 
     @property
     def best_mcc(self) -> tuple[float, float]:
@@ -127,8 +138,8 @@ class RankedMap:
         mcc = self.steps.mcc
         best = _last_best(mcc)
         if mcc[best] < 0:
-            return 0.0, float(self.values[0])
-        return float(mcc[best]), float(self.values[self.places[self._starts[best]]])
+            return 0.0, float(self.scores.min())
+        return float(mcc[best]), self._value(best)
 
     def at(self, threshold: float) -> Counts:
         """What is flagged at `threshold`."""
@@ -136,7 +147,7 @@ class RankedMap:
 
     def calibration_error(self, bins: int = CALIBRATION_BINS) -> float:
         """The expected calibration error; undefined where a score is outside [0, 1]."""
-        if self.values[0] < 0 or self.values[-1] > 1:
+        if not self._within:
             return float("nan")
         starts = self.values.searchsorted(np.arange(bins) / bins)
         starts = starts[starts < np.append(starts[1:], self.keys.size)]
@@ -150,17 +161,17 @@ class RankedMap:
         Raises:
             ValueError: a score is outside [0, 1].
         """
-        if self.values[0] < 0 or self.values[-1] > 1:
-            raise ValueError(f"the map goes from {self.values[0]:g} to {self.values[-1]:g}, and not within 0 to 1")
+        if not self._within:
+            raise ValueError(f"the map goes from {self.scores.min():g} to {self.scores.max():g}, and not within 0 to 1")
         starts = self.values.searchsorted(EDGES)
         positive = np.diff(self.places.searchsorted(starts), append=self.positives)
         return np.stack([np.diff(starts, append=self.keys.size) - positive, positive])
 
-    def numbers(self, val_threshold: float | None = None) -> dict[str, float]:
+    def numbers(self, val_threshold: float = math.nan) -> dict[str, float]:
         """All of `score_map`."""
         best_f1, best_iou, best_threshold = self.best_f1_iou
         at = self.at(THRESHOLD)
-        val = Counts(0, 0, 0, 0) if val_threshold is None else self.at(val_threshold)
+        val = Counts(0, 0, 0, 0) if math.isnan(val_threshold) else self.at(val_threshold)
         return {
             "auc": self.auc, "ap": self.average_precision, "f1": float(at.f1), "iou": float(at.iou),
             "mcc": float(at.mcc), "precision": float(at.precision), "recall": float(at.recall),

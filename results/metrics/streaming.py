@@ -5,6 +5,7 @@ value. In a `torch.distributed` run `compute` is over the pictures of all proces
 [0, 1], masks of the same shape, bool or 0 and 1.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ class PictureMean(Metric):
     defined: Tensor
     pictures: Tensor
 
-    def __init__(self, metrics: Sequence[str] = METRICS, val_threshold: float | None = None, **options: Any) -> None:
+    def __init__(self, metrics: Sequence[str] = METRICS, val_threshold: float = math.nan, **options: Any) -> None:
         super().__init__(**options)
         wrong = [name for name in metrics if name not in METRICS]
         if wrong or not metrics:
@@ -86,7 +87,7 @@ class PictureMean(Metric):
         if name == "auc":
             return tensors.auc(maps, masks)
         threshold = self.val_threshold if name.startswith("val_") else THRESHOLD
-        if threshold is None:
+        if math.isnan(threshold):
             return torch.full((len(maps),), torch.nan, dtype=torch.float64, device=maps.device)
         counts = tensors.flagged_counts(maps, masks, threshold)
         return torch.from_numpy(getattr(counts, name.removeprefix("val_"))).to(maps.device)
