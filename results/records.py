@@ -43,7 +43,8 @@ def as_text(value: float) -> str:
 
 def read_records(path: Path) -> "pd.DataFrame":
     """`records.csv` with all columns of `RECORDS`: texts as categories, numbers as float32, NaN where the field is
-    empty. A column that the file has not is empty. 4,000,000 rows take about 1 GB.
+    empty. A column that the file has not is empty; bytes of a name that are no UTF-8 become `\\xff`. 4,000,000 rows
+    take about 1 GB.
 
     Raises:
         UserError: there is no such file, or it is no table of records.
@@ -54,7 +55,7 @@ def read_records(path: Path) -> "pd.DataFrame":
         frame = pd.read_csv(path, usecols=lambda name: name in RECORDS, keep_default_na=False,
                             na_values={name: [""] for name in NUMBERS},
                             dtype=dict.fromkeys(TEXTS, "category") | dict.fromkeys(NUMBERS, "float32"),
-                            encoding_errors="surrogateescape")
+                            encoding_errors="backslashreplace")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the benchmark first") from None
     except (ValueError, pd.errors.EmptyDataError) as error:

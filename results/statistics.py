@@ -21,13 +21,13 @@ EXACT = 14
 FEWEST = 6
 """With fewer sources no sign-flip test can give p < 0.05: the smallest is 2/2⁵."""
 
-BLOCK = 2**25
-"""Numbers of a block of resamples in memory: 128 MiB."""
+BLOCK = 2**22
+"""Numbers of a block of resamples or of sign flips: some 200 MB with what drawing them needs."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % percentile bootstrap interval, over `count` pictures of `clusters` sources.
+    """A mean and its 95 % bootstrap interval, see `limits`, over `count` pictures of `clusters` sources.
 
     `undefined` pictures had no value and are left out. Where none has a value, the numbers are NaN.
     """
@@ -48,7 +48,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, clusters: Sequence[
     names, groups = np.unique(np.asarray(clusters, str)[defined], return_inverse=True)
     if not len(names):
         return Interval(math.nan, math.nan, math.nan, 0, 0, data.size)
-    low, high = limits(bootstrap_means(data[defined, None], groups, resamples, generator))[:, 0]
+    low, high = limits(bootstrap_means(data[defined, None], groups, resamples, generator), len(names))[:, 0]
     return Interval(float(data[defined].mean()), float(low), float(high), int(defined.sum()), len(names),
                     int(np.sum(~defined)))
 
@@ -108,13 +108,21 @@ def across_seeds(means: np.ndarray, generator: np.random.Generator) -> np.ndarra
     return np.where(defined.any(1), middle + math.sqrt(count / (count - 1)) * (drawn * deviations).sum(1), np.nan)
 
 
-def limits(means: np.ndarray) -> np.ndarray:
-    """Lower and upper 95 % percentile limit of each column of resampled means: 2×C, NaN where a column is all NaN."""
-    tail = (1 - COVERAGE) / 2
-    bounds = np.full((2, means.shape[1]), np.nan)
+def limits(means: np.ndarray, sources: int | np.ndarray) -> np.ndarray:
+    """Lower and upper 95 % limit of each column of resampled means: 2×C, NaN where a column is all NaN.
+
+    Percentiles, further out the fewer `sources` (one number, or one a column) a mean is of: the expanded percentile
+    interval (Hesterberg 2015, section 4.1.4), since the plain one is as narrow as a normal interval with the variance
+    over n: at five sources it covers 83 % instead of 95 %. One source says nothing about others: plain percentiles.
+    """
+    counts = np.broadcast_to(sources, means.shape[1])
     some = ~np.isnan(means).all(0)
-    if some.any():
-        bounds[:, some] = np.nanquantile(means[:, some], [tail, 1 - tail], axis=0)
+    bounds = np.full((2, means.shape[1]), np.nan)
+    for count in np.unique(counts[some]):
+        columns, tail = some & (counts == count), (1 - COVERAGE) / 2
+        if count > 1:
+            tail = stats.norm.cdf(math.sqrt(count / (count - 1)) * stats.t.ppf(tail, count - 1))
+        bounds[:, columns] = np.nanquantile(means[:, columns], [tail, 1 - tail], axis=0)
     return bounds
 
 
@@ -249,14 +257,16 @@ def sources_needed(sd: float, wanted: float) -> int:
 def _draws(groups: np.ndarray, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Rows of `bootstrap_weights` in blocks; `groups` are numbered from 0 without gaps."""
     order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
-    starts, rows = np.cumsum(sizes) - sizes, max(1, BLOCK // len(groups))
-    for first in range(0, resamples, rows):
-        block = np.empty((min(rows, resamples - first), len(groups)), np.float32)
-        for row in block:
-            drawn = generator.integers(len(sizes), size=len(sizes))
-            members = drawn.repeat(sizes[drawn])
-            picked = starts[members] + (generator.random(len(members)) * sizes[members]).astype(np.int64)
-            row[order] = np.bincount(picked, minlength=len(groups))
+    starts, size = np.cumsum(sizes) - sizes, len(groups)
+    most = max(1, BLOCK // size)
+    for first in range(0, resamples, most):
+        rows = min(most, resamples - first)
+        drawn = generator.integers(len(sizes), size=(rows, len(sizes)))
+        members = drawn.ravel().repeat(sizes[drawn].ravel())
+        picked = starts[members] + (generator.random(len(members)) * sizes[members]).astype(np.int64)
+        row = np.arange(rows).repeat(sizes[drawn].sum(1))
+        block = np.empty((rows, size), np.float32)
+        block[:, order] = np.bincount(row * size + picked, minlength=rows * size).reshape(rows, size)
         yield block
 
 

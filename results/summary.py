@@ -169,8 +169,9 @@ def image_rows(records: Records, thresholds: Sequence[Row], resamples: int, seed
             own = np.array([place for place in own if found.columns[place] in decided], int)
             if not own.size:
                 continue
-            low, high = limits(across_seeds((means[:, own].sum(2) - area[own])[..., None],
-                                            stream(seed, "bootstrap seeds"))).clip(0, 1)[:, 0]
+            spread = across_seeds(means[:, own].sum(2) - area[own], stream(seed, "bootstrap seeds"))
+            sources = len(np.unique(found.sources[found.present[:, own].any(1)]))
+            low, high = limits(spread[:, None], sources).clip(0, 1)[:, 0]
             counts = mean_defined(np.stack([decided[column] for column in found.columns[own]]), 0)
             yield {"detector": name, "perturbation": perturbation, "method": method,
                    "forged": str(round(counts[0])), "authentic": str(round(counts[1])),
@@ -202,7 +203,9 @@ def _intervals(records: Records, found: PictureMeans, resamples: int, seed: int)
     means = bootstrap_means(found.values.reshape(size, -1), found.sources, resamples, stream(seed, "bootstrap"))
     means = means.reshape(resamples, columns, metrics)
     for name, own in _owned(records, found.columns):
-        yield (name, own, *limits(across_seeds(means[:, own], stream(seed, "bootstrap seeds"))))
+        defined = ~np.isnan(found.values[:, own]).all(1)
+        sources = np.array([len(np.unique(found.sources[column])) for column in defined.T])
+        yield (name, own, *limits(across_seeds(means[:, own], stream(seed, "bootstrap seeds")), sources))
 
 
 def _placement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
