@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forgeries.readers import AUTHENTIC
 from results.records import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AUTHENTIC = "authentic"
-"""The method of unforged pictures."""
 LABELS = ("seen", "unseen", "unknown")
 
 

@@ -40,28 +40,33 @@ Row = Mapping[str, str]
 
 def write_summaries(folder: Path, resamples: int, seed: int, smallest: float = 0.02,
                     fractions: Sequence[float] = (0.01, 0.05, 0.1, 0.25)) -> None:
-    """Writes all tables beside `records.csv` in the results `folder`; the same files give the same bytes.
+    """Writes all tables beside `records.csv` in the results `folder`, `summary.csv` last; the same files give the same
+    bytes.
 
     Intervals come from `resamples`. `smallest` is the smallest interesting difference, for `power.csv`; `fractions`
     are the edges of the levels of mask fraction, ascending in (0, 1), for `sizes.csv`. `images.csv` and `pooled.csv`
-    are written where there are authentic pictures and `curves.safetensors`.
+    are written where there are authentic pictures and `curves.safetensors`, else removed.
 
     Raises:
         UserError: `records.csv` is absent or no table of records.
     """
     records = index_records(read_records(folder / "records.csv"))
-    write_rows(folder / "summary.csv", SUMMARY, summary_rows(records, resamples, seed))
-    write_rows(folder / "sizes.csv", SIZES, size_rows(records, fractions, resamples, seed))
-    if AUTHENTIC in records.methods:
-        write_rows(folder / "images.csv", IMAGES,
-                   image_rows(records, read_rows(folder / "thresholds.csv"), resamples, seed))
     comparisons, powers = compare_detectors(records, resamples, seed, smallest)
     write_rows(folder / "comparisons.csv", COMPARISONS, comparisons)
     write_rows(folder / "power.csv", POWERS, powers)
     write_rows(folder / "ranks.csv", RANKS, rank_detectors(records))
     write_rows(folder / "variance.csv", VARIANCES, variances(records))
-    if (folder / "curves.safetensors").exists():
-        write_rows(folder / "pooled.csv", POOLED, pool_curves(folder / "curves.safetensors", records))
+    write_rows(folder / "sizes.csv", SIZES, size_rows(records, fractions, resamples, seed))
+    images, pooled, curves = folder / "images.csv", folder / "pooled.csv", folder / "curves.safetensors"
+    if AUTHENTIC in records.methods:
+        write_rows(images, IMAGES, image_rows(records, read_rows(folder / "thresholds.csv"), resamples, seed))
+    else:
+        images.unlink(missing_ok=True)
+    if curves.exists():
+        write_rows(pooled, POOLED, pool_curves(curves, records))
+    else:
+        pooled.unlink(missing_ok=True)
+    write_rows(folder / "summary.csv", SUMMARY, summary_rows(records, resamples, seed))
 
 
 def summarize(records: "pd.DataFrame | Sequence[Row]", resamples: int, seed: int) -> list[dict[str, str]]:

@@ -14,7 +14,6 @@ from configs.files import read_rows, write_rows
 from configs.streams import stream
 from results.claims import claim, headline, methods_section
 from results.pictures import index_records
-from results.pooled import pooled_figures
 from results.records import METRICS, RECORDS, VALIDATION, frame_of, read_records
 from results.statistics import bootstrap_interval, bootstrap_weights, holm, limits
 from results.summary import SUMMARY, image_rows, summarize, write_summaries
@@ -266,22 +265,10 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
-def test_pooled_figures_against_scikit_learn():
-    generator = stream(0, "pooled")
-    truth = generator.random(4000) < 0.2
-    logits = (generator.normal(np.where(truth, 1.0, -1.0), 2.0) * 32).round() / 32 + 1 / 64
-    counts = np.stack([np.bincount(((logits[truth == side] + 16) * 32).astype(int), minlength=1024)
-                       for side in (False, True)])
-    score = 1 / (1 + np.exp(-logits))
-    found = pooled_figures(counts)
-    assert found["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(truth, score))
-    assert found["ap"] == pytest.approx(sklearn_metrics.average_precision_score(truth, score))
-    assert found["f1"] == pytest.approx(sklearn_metrics.f1_score(truth, score >= 0.5))
-    assert found["iou"] == pytest.approx(sklearn_metrics.jaccard_score(truth, score >= 0.5))
-    assert found["mcc"] == pytest.approx(sklearn_metrics.matthews_corrcoef(truth, score >= 0.5))
-    best = score >= found["best_threshold"]
-    assert found["best_f1"] == pytest.approx(sklearn_metrics.f1_score(truth, best))
-    assert found["best_f1"] >= found["f1"]
+def plain_area(counts):
+    bins = np.arange(counts.shape[1])
+    truth, score = np.repeat([0, 1], counts.sum(1)), np.concatenate([bins.repeat(row) for row in counts])
+    return sklearn_metrics.roc_auc_score(truth, score)
 
 
 def test_pooled_rows_sum_methods_and_average_seeds(tmp_path):
@@ -295,7 +282,7 @@ def test_pooled_rows_sum_methods_and_average_seeds(tmp_path):
     found = write(tmp_path, rows)["pooled"]
     sums = [curves[f"good\t{seed}\tnone\tNS"] + curves[f"good\t{seed}\tnone\tGC"] for seed in "01"]
     row = pick(found, detector="good", method="all unseen")
-    assert float(row["auc"]) == pytest.approx(np.mean([pooled_figures(counts)["auc"] for counts in sums]), abs=1e-6)
+    assert float(row["auc"]) == pytest.approx(np.mean([plain_area(counts) for counts in sums]), abs=1e-6)
     assert pick(found, detector="twin", method="authentic")["auc"] == ""
     assert [row["method"] for row in found if row["detector"] == "fair"] == [*SEEN, "all seen", "all unseen"]
 
@@ -375,3 +362,11 @@ def test_no_records_is_one_line(tmp_path):
     (tmp_path / "records.csv").write_text("")
     with pytest.raises(UserError, match="not a table of records"):
         write_summaries(tmp_path, 100, 0)
+
+
+def test_tables_of_no_rows_are_empty_and_old_ones_go(tmp_path):
+    write(tmp_path, make_rows())
+    assert (tmp_path / "images.csv").exists()
+    found = write(tmp_path, [])
+    assert not (tmp_path / "images.csv").exists()
+    assert all(rows == [] for rows in found.values())
