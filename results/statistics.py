@@ -93,8 +93,7 @@ def across_seeds(means: np.ndarray, generator: np.random.Generator) -> np.ndarra
     resamples×… out; NaN where no seed has a value.
 
     Seeds and pictures are crossed: both are drawn, independently (Owen 2007, *The pigeonhole bootstrap*). Of few seeds
-    the bootstrap gives (K − 1)/K of the variance, so their deviations are stretched by √(K/(K − 1)) (Davison & Hinkley
-    1997, section 3.8). One seed says nothing about others: there the spread is that of pictures alone.
+    the bootstrap gives (K − 1)/K of the variance, so their deviations are stretched by √(K/(K − 1)) One seed says nothing about others: there the spread is that of pictures alone.
     """
     count = means.shape[1]
     if count == 1:
@@ -112,7 +111,7 @@ def limits(means: np.ndarray, sources: int | np.ndarray) -> np.ndarray:
     """Lower and upper 95 % limit of each column of resampled means: 2×C, NaN where a column is all NaN.
 
     Percentiles, further out the fewer `sources` (one number, or one a column) a mean is of: the expanded percentile
-    interval (Hesterberg 2015, section 4.1.4), since the plain one is as narrow as a normal interval with the variance
+    interval (Hesterberg 2015), since the plain one is as narrow as a normal interval with the variance
     over n: at five sources it covers 83 % instead of 95 %. One source says nothing about others: plain percentiles.
     """
     counts = np.broadcast_to(sources, means.shape[1])
@@ -132,7 +131,7 @@ def sign_flip(sums: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     H₀: a source's differences are as likely as their negatives, all of a source at once; nothing else is assumed of
     pictures of one source. The statistic is the sum over all sources, so that p belongs to the mean difference over
     pictures. All flips are enumerated for up to `EXACT` sources; for more, `FLIPS` random ones, the same for all
-    columns, with p = (b + 1)/(m + 1) (Phipson & Smyth 2010, section 2). Randomisation test of matched pairs: Fisher
+    columns, with p = (b + 1)/(m + 1) (Phipson & Smyth 2010). Randomisation test of matched pairs: Fisher
     1935, section 21; flips by cluster: Winkler et al. 2015.
     """
     size = len(sums)
@@ -163,7 +162,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def superiority(differences: np.ndarray) -> float:
     """Share of sources with a mean difference above 0, ties counting half: the probability of superiority for
-    dependent groups (Grissom & Kim 2012, chapter 5). 0.5 is no effect; NaN for no sources."""
+    dependent groups (Grissom & Kim 2012). 0.5 is no effect; NaN for no sources."""
     return float(np.mean((np.sign(differences) + 1) / 2)) if len(differences) else math.nan
 
 
@@ -201,8 +200,8 @@ def variance_components(values: np.ndarray, groups: np.ndarray) -> Variance:
     """Components of `values`, seeds × pictures without NaN; `groups` are the pictures' sources as integers.
 
     ANOVA estimators of random effects (Searle, Casella & McCulloch 1992): sources and pictures by the unbalanced
-    one-way layout (section 3.6), averaged over seeds, so that `picture` holds what one training adds at random; seeds
-    by the two-way layout of sources' means (section 4.3), less their interaction with sources. A negative estimate is
+    one-way layout, averaged over seeds, so that `picture` holds what one training adds at random; seeds
+    by the two-way layout of sources' means, less their interaction with sources. A negative estimate is
     0. With one picture a source, `source` holds both.
     """
     seeds, size = values.shape
@@ -239,7 +238,7 @@ def source_sd(sums: np.ndarray, counts: np.ndarray) -> float:
 
 def smallest_difference(sd: float, sources: int) -> float:
     """The mean difference that one two-sided test at α = 0.05 finds with 80 % power, from the standard deviation over
-    so many sources: (t₀.₉₇₅ + t₀.₈) sd/√n, with n − 1 degrees of freedom (Bland 2015, section 18.3). NaN below
+    so many sources: (t₀.₉₇₅ + t₀.₈) sd/√n, with n − 1 degrees of freedom. NaN below
     `FEWEST` sources, where no difference can be found."""
     if sources < FEWEST or math.isnan(sd):
         return math.nan
