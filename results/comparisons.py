@@ -85,8 +85,8 @@ def compare_detectors(records: Records, resamples: int, seed: int, smallest: flo
     """
     comparisons: Rows = []
     powers: Rows = []
+    labels = _labels(records)
     for perturbation, metric, cells in _tables(records):
-        labels = _labels(records)
         for label, words in enumerate(LABELS):
             pairs = [pair for first, second in combinations(sorted(cells.owned), 2)
                      if (pair := _pair(cells, first, second, _alike(labels, [first, second]) == label)) is not None]

@@ -93,7 +93,8 @@ def across_seeds(means: np.ndarray, generator: np.random.Generator) -> np.ndarra
     resamples×… out; NaN where no seed has a value.
 
     Seeds and pictures are crossed: both are drawn, independently (Owen 2007, *The pigeonhole bootstrap*). Of few seeds
-    the bootstrap gives (K − 1)/K of the variance, so their deviations are stretched by √(K/(K − 1)) One seed says nothing about others: there the spread is that of pictures alone.
+    the bootstrap gives (K − 1)/K of the variance, so their deviations are stretched by √(K/(K − 1)). One seed says
+    nothing about others: there the spread is that of pictures alone.
     """
     count = means.shape[1]
     if count == 1:
