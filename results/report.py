@@ -29,6 +29,10 @@ MARKS = ("seen-methods", "seen-perturbations")
 """Guards that note what the tables show anyway."""
 
 
+LISTED = 8
+"""Methods that a detector does not detect are named up to so many."""
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """What a report is made of: the configuration, the benchmark, trained detectors and the search.
@@ -146,7 +150,8 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
     first = bench.first(bench.summary) if bench.summary else []
     return board_context(bench, sheets, figures) | {
         "config": run.config, "config_text": run.config_text, "protocol": bench.about.get("protocol", ""),
-        "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()),
+        "weak": "; ".join(f"{name}: {', '.join(found) if len(found) <= LISTED else f'{len(found)} methods'}"
+                          for name, found in not_detected(first).items()),
         "sections": sections, "navigation": _navigation(sections, bool(listing.rows)),
         "matrices": [name for name in sheets if name.startswith("matrix-")],
         "robustness": [name for name in figures if name.startswith("robustness_") and name != "robustness_chains"],
