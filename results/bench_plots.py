@@ -13,6 +13,8 @@ from forgeries.perturbations import OPERATIONS, parse
 from results.bench_tables import shown_pairs, size_rows
 from results.bench_view import AUTHENTIC, Bench, Row
 from results.colours import BLUE, SERIES, VERMILION
+from results.metrics import Curve
+from results.metrics.bins import BINS, RANGE
 from results.plots import GREY, MARKERS, PANEL, WHOLE, panel
 
 COLOURS = (*SERIES, "#333333")
@@ -27,9 +29,6 @@ NEUTRAL = {"jpeg": 103.0, "webp": 103.0, "resize": 1.0, "scale": 1.0, "crop": 1.
 
 FALLING = frozenset({"jpeg", "webp", "resize", "crop"})
 """Operations that do more the smaller their value is; their axis is turned round."""
-
-BINS, HALF = 1024, 16.0
-"""Of the pooled histograms: bins of the logit over [−16, 16]; see `curves.safetensors`."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,8 @@ def roc(bench: Bench, histograms: Mapping[str, np.ndarray]) -> Figure:
     ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="chance")
     for name, look in styles(bench).items():
         if name in histograms:
-            false, true = (np.append(0, counts / max(1, counts[-1])) for counts in _passed(histograms[name]))
+            counts = Curve(histograms[name]).counts
+            false, true = (np.append(shares, 0.0)[::-1] for shares in (counts.false_alarm, counts.recall))
             keep = _thin(false, true)
             ax.plot(false[keep], true[keep], color=look.colour, linewidth=look.width, zorder=look.order)
             _sparse_marks(ax, false[keep], true[keep], look)
@@ -150,9 +150,9 @@ def precision_recall(bench: Bench, histograms: Mapping[str, np.ndarray]) -> Figu
     figure, ax = panel(4.0)
     for name, look in styles(bench).items():
         if name in histograms:
-            false, true = _passed(histograms[name])
-            some = true + false > 0
-            recall, precision = true[some] / max(1, true[-1]), true[some] / (true + false)[some]
+            counts = Curve(histograms[name]).counts
+            some = counts.true + counts.false > 0
+            recall, precision = (shares[some][::-1] for shares in (counts.recall, counts.precision))
             keep = _thin(recall, precision)
             ax.plot(recall[keep], precision[keep], color=look.colour, linewidth=look.width, zorder=look.order)
             _sparse_marks(ax, recall[keep], precision[keep], look)
@@ -165,7 +165,7 @@ def precision_recall(bench: Bench, histograms: Mapping[str, np.ndarray]) -> Figu
 
 def pixel_scores(histograms: Mapping[str, np.ndarray]) -> Figure:
     """For each detector the distribution of pixels' scores, pristine and inpainted ones apart, over the logit."""
-    edges = np.linspace(-HALF, HALF, BINS // 16 + 1)
+    edges = np.linspace(-RANGE, RANGE, BINS // 16 + 1)
 
     def draw(ax: Axes, name: str) -> None:
         for counts, colour, label in zip(histograms[name], (BLUE, VERMILION), ("pristine", "inpainted"), strict=True):
@@ -300,11 +300,6 @@ def _dots(bench: Bench, names: Mapping[str, str], cells: Mapping[tuple[str, str]
     ax.tick_params(axis="y", labelsize=8)
     _legend(figure, looks)
     return figure
-
-
-def _passed(histogram: np.ndarray) -> np.ndarray:
-    """Pristine and inpainted pixels at or above each bin, from the highest bin down."""
-    return histogram[:, ::-1].cumsum(1)
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ import pandas as pd
 from safetensors import safe_open
 
 from configs.files import read_rows
-from results.records import METRICS
+from results.pictures import AUTHENTIC
+from results.records import METRICS, frame_of, read_records
 from results.tables import is_mean
 
 TITLES = {
@@ -29,7 +30,6 @@ LOWER = frozenset({"calibration_error", "false_alarm", "val_false_alarm"})
 """Metrics of which less is better."""
 
 KINDS = ("classical", "learned", "diffusion", "unknown")
-AUTHENTIC = "authentic"
 PREFERRED = ("mean unseen", "mean unknown", "mean seen")
 """The mean that ranks a detector: the first of these that it has."""
 
@@ -120,17 +120,7 @@ class Bench:
     def records(self) -> pd.DataFrame:
         """Columns `COLUMNS` of the records, texts as categories and numbers as float32."""
         path = self.folder / "records.csv"
-        if not path.exists():
-            return pd.DataFrame({name: [] for name in COLUMNS})
-        numbers = ("auc", "f1", "score")
-        frame = pd.read_csv(path, usecols=lambda name: name in COLUMNS, keep_default_na=False,
-                            na_values={name: [""] for name in numbers}, encoding_errors="surrogateescape",
-                            dtype={name: np.float32 if name in numbers else "category" for name in COLUMNS})
-        # Records of an earlier version have fewer columns.
-        for name in COLUMNS:
-            if name not in frame:
-                frame[name] = np.float32("nan") if name in numbers else pd.Categorical([""] * len(frame))
-        return frame
+        return read_records(path, COLUMNS) if path.exists() else frame_of([])
 
     def histograms(self, methods: Sequence[str]) -> dict[str, np.ndarray]:
         """Pooled histograms by detector, int64 2×1024, summed over seeds and those of `methods` that it has, at the

@@ -149,15 +149,16 @@ def comma_separated(sheet: Sheet) -> str:
     writer.writerow([name for column, more in zip(sheet.columns, parts, strict=True)
                      for name in (column.name, *(f"{column.name} {key}".strip() for key in more))])
     for row in sheet.rows:
-        writer.writerow([field for cell, more in zip(row, parts, strict=True) for field in (
-            _plain(cell), *(getattr(cell, key) for key in more))])
+        writer.writerow([field for cell, column, more in zip(row, sheet.columns, parts, strict=True) for field in (
+            cell.text if column.text else _plain(cell), *(getattr(cell, key) for key in more))])
     return text.getvalue()
 
 
 def _plain(cell: Cell) -> str | float:
-    if cell.value is not None:
-        return int(cell.value) if cell.value.is_integer() and "." not in cell.text else cell.value
-    return "" if cell.text in ("–", "undefined") else cell.text
+    """The number, a count without decimals; "–" and "undefined" are empty."""
+    if cell.value is None:
+        return ""
+    return int(cell.value) if cell.value.is_integer() and "." not in cell.text else cell.value
 
 
 def _note(sheet: Sheet) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 
 from results.bench_view import AUTHENTIC, Bench
 
-RANKS = ("best", "median", "worst")
 CASES, MAPS, SIDE = 60, 6, 220
 """At most: pictures of the gallery, maps of each, and pixels of a thumbnail's longer side. A page stays small."""
 
@@ -26,7 +25,7 @@ OUTLINE = (255, 255, 0)
 @dataclass(frozen=True)
 class GalleryCase:
     """A picture of the gallery as data URLs; `maps` are (detector, its map, that picture's AUC). `rank` is by mean
-    score, one of `RANKS`."""
+    score: "best", "median", "worst", or "quantile-75" and the like."""
 
     method: str
     rank: str
@@ -51,15 +50,13 @@ class Listing:
 def read_gallery(bench: Bench) -> list[GalleryCase]:
     """Up to `CASES` of the pictures that the benchmark kept, in the order of methods, with the maps of the leading
     detectors."""
-    folder = bench.folder / "gallery"
     methods = [*bench.methods, AUTHENTIC]
-    # Where there is no room for all, the extremes of every method come before the medians.
-    places = [(method, rank) for rank in ("worst", "best", "median") for method in methods
-              if (folder / method / rank / "case.json").exists()][:CASES]
-    cases = {place: json.loads((folder.joinpath(*place) / "case.json").read_text()) for place in places}
-    scores = _scores_of(bench, cases)
-    return [_case(folder / method / rank, method, rank, cases[method, rank], bench.detectors, scores)
-            for method in methods for rank in RANKS if (method, rank) in cases]
+    places = sorted((path.parent for path in (bench.folder / "gallery").glob("*/*/case.json")
+                     if path.parent.parent.name in methods),
+                    key=lambda place: (methods.index(place.parent.name), -_goodness(place.name)))
+    # Where there is no room for all, the extremes of every method come first.
+    chosen = sorted(places, key=lambda place: 50 - abs(_goodness(place.name) - 50))[:CASES]
+    return [_case(place, bench.detectors) for place in places if place in chosen]
 
 
 def list_pictures(bench: Bench) -> Listing:
@@ -84,28 +81,23 @@ def _thousandths(value: float) -> int | None:
     return None if np.isnan(value) else round(1000 * float(value))
 
 
-def _scores_of(bench: Bench, cases: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
-    """AUC, mean over seeds, by detector, method and picture of the gallery."""
-    frame, names = bench.records, {str(case["image"]) for case in cases.values()}
-    if not names:
-        return {}
-    frame = frame[frame["image"].isin(names) & (frame["perturbation"] == bench.perturbations[0])]
-    found = frame.groupby(["detector", "method", "image"], observed=True)["auc"].mean().dropna()
-    return {tuple(map(str, key)): float(value) for key, value in found.items()}
-
-
-def _case(place: Path, method: str, rank: str, about: Mapping[str, Any], detectors: Sequence[str],
-          scores: Mapping[tuple[str, ...], float]) -> GalleryCase:
+def _case(place: Path, detectors: Sequence[str]) -> GalleryCase:
+    about = json.loads((place / "case.json").read_text())
+    scores = {name: float(score) for name, score in about["auc"].items() if score}
     mask = _read(place / "mask.png", cv2.IMREAD_GRAYSCALE)
-    score = about.get("score")
+    image = _outlined(_read(place / "image.png"), mask)
     maps = []
     for name in [name for name in detectors if (place / f"map-{name}.png").exists()][:MAPS]:
-        own = scores.get((name, method, str(about["image"])))
         heat = cv2.applyColorMap(_fit(_read(place / f"map-{name}.png", cv2.IMREAD_GRAYSCALE)), cv2.COLORMAP_INFERNO)
-        maps.append((name, _embed(heat, ".webp"), "undefined" if own is None else f"{own:.3f}"))
-    image = _outlined(_read(place / "image.png"), mask)
-    return GalleryCase(method, rank, str(about["image"]), "" if score in (None, "") else f"{float(str(score)):.3f}",
-                       str(about.get("perturbation", "none")), _embed(image, ".webp"), _embed(_fit(mask), ".png"), maps)
+        maps.append((name, _embed(heat, ".webp"), f"{scores[name]:.3f}" if name in scores else ""))
+    return GalleryCase(place.parent.name, place.name, about["image"],
+                       f"{np.mean(list(scores.values())):.3f}" if scores else "", about["perturbation"],
+                       _embed(image, ".webp"), _embed(_fit(mask), ".png"), maps)
+
+
+def _goodness(rank: str) -> float:
+    """Of the names of places, such as "quantile-75", in per cent."""
+    return {"best": 100.0, "median": 50.0, "worst": 0.0}.get(rank) or float(rank.partition("-")[2] or 0)
 
 
 def _read(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:

@@ -105,14 +105,14 @@ def _records(path, shape, quality, lost, trained_on, generator):
             line = template.format_map(row)
             middle = 0.5 if authentic else quality[name, method] - lost[perturbation]
             values = np.clip(middle + noise[column] + generator.normal(0, 0.02, shape.pictures), 0, 1)
-            file.writelines(line.format(
+            broken = line.format(image="photo00000-00000", source="photo00000", auc="", f1="", score="",
+                                 fraction="0" if authentic else "0.010", error=FAILURE)
+            file.writelines(broken if name == "ela" and not index else line.format(
                 image=f"photo{index // 4:05d}-{index:05d}", source=f"photo{index // 4:05d}",
                 auc="" if authentic else f"{value:.6f}", f1="" if authentic else f"{value / 2:.6f}",
                 score=f"{value * (0.6 if authentic else 1):.6f}",
                 fraction="0" if authentic else f"{0.01 + 0.001 * (index % 300):.3f}", error="")
-                if name != "ela" or index else
-                line.format(image="photo00000-00000", source="photo00000", auc="", f1="", score="", fraction="0.01",
-                            error=FAILURE) for index, value in enumerate(values))
+                for index, value in enumerate(values))
 
 
 def _number(value):
@@ -213,7 +213,8 @@ def _gallery(place, shape, generator):
         image = cv2.GaussianBlur(generator.integers(0, 255, (96, 128, 3), np.uint8), (0, 0), 4)
         mask = cv2.circle(np.zeros((96, 128), np.uint8), (40 + 20 * index, 50), 20, 255, -1)
         write_json(case / "case.json", {"image": f"photo00000-0000{index}", "source": "photo00000",
-                                        "score": 0.9 - 0.2 * index, "perturbation": shape.perturbations[0]})
+                                        "perturbation": shape.perturbations[0],
+                                        "auc": dict.fromkeys(shape.detectors, f"{0.9 - 0.2 * index}")})
         for name, pixels in {"image": image, "mask": mask, **{
                 f"map-{detector}": cv2.GaussianBlur(mask, (0, 0), 6) for detector in shape.detectors}}.items():
             write_atomic(case / f"{name}.png", cv2.imencode(".png", pixels)[1].tobytes(), sync=False)
