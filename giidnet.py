@@ -362,11 +362,16 @@ def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tup
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder, as an option.")
-def report(folder: Path | None, out: Path | None) -> None:
-    """Write results/report.html of a run folder."""
-    folder = folder or out or Path("runs/quick")
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path),
+              help="Run folder, as an option; of several runs the leaderboard's folder, default ./leaderboard.")
+def report(folders: tuple[Path, ...], out: Path | None) -> None:
+    """Write results/report.html of a run folder, or a leaderboard of several."""
+    if len(folders) > 1:
+        from results.leaderboard import write_leaderboard
+        click.echo(f"Leaderboard: {write_leaderboard(folders, out or Path('leaderboard')).resolve()}")
+        return
+    folder = next(iter(folders), out or Path("runs/quick"))
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder}: no run there (no config.yaml)")
     config, _ = _configure(None, folder, ())

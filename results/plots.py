@@ -26,7 +26,7 @@ Row = Mapping[str, str]
 
 def curves(histories: Mapping[str, Sequence[Row]], key: str, label: str) -> Figure:
     """A line of column `key` over the epochs for each history; only one has no legend."""
-    figure, ax = _panel()
+    figure, ax = panel()
     colours = series_colours(list(histories))
     for i, (name, history) in enumerate(histories.items()):
         rows = [row for row in history if row.get(key)]
@@ -40,7 +40,7 @@ def curves(histories: Mapping[str, Sequence[Row]], key: str, label: str) -> Figu
 
 def candidate_scores(exact: Sequence[float], raced: Sequence[float], chosen: float | None, label: str) -> Figure:
     """Distribution of the candidates' scores, those over all pictures and those over some told apart."""
-    figure, ax = _panel()
+    figure, ax = panel()
     count = len(exact) + len(raced)
     bins = np.histogram_bin_edges([*exact, *raced], min(24, max(5, count // 3)))
     parts = [(values, colour, f"{title} ({len(values)})") for values, colour, title in
@@ -58,7 +58,7 @@ def candidate_scores(exact: Sequence[float], raced: Sequence[float], chosen: flo
 def score_against_cost(exact: Sequence[tuple[float, float]], raced: Sequence[tuple[float, float]],
                        chosen: tuple[float, float] | None, cost: str, label: str) -> Figure:
     """Candidates by (cost, score), with the front of those that no cheaper one reaches."""
-    figure, ax = _panel()
+    figure, ax = panel()
     rasterized = len(exact) + len(raced) > FEW
     if raced:
         ax.scatter(*_columns(raced), s=12, facecolor="none", edgecolor="#BBBBBB", linewidth=0.8,
@@ -122,7 +122,7 @@ def ranks_over_epochs(rows: Sequence[Row]) -> Figure:
     for epoch in epochs:
         for rank, name in enumerate(sorted(names, key=lambda name: -scores[name, epoch]), 1):
             ranks[name].append(rank)
-    figure, ax = _panel()
+    figure, ax = panel()
     best = sorted(names, key=lambda name: ranks[name][-1])
     colours = dict(zip(best, (BLUE, ORANGE, GREEN), strict=False))
     for name in reversed(best):
@@ -137,7 +137,7 @@ def ranks_over_epochs(rows: Sequence[Row]) -> Figure:
 
 def agreement_over_epochs(epochs: Sequence[int], to_last: Sequence[float], to_previous: Sequence[float]) -> Figure:
     """Kendall's τ of the probes' ranking with that after the last epoch, and with that after the epoch before."""
-    figure, ax = _panel()
+    figure, ax = panel()
     for values, colour, marker, label in ((to_last, BLUE, "o", "with the last epoch's"),
                                           (to_previous, VERMILION, "s", "with the epoch before's")):
         ax.plot(epochs, values, marker=marker, markersize=_mark(len(epochs)), color=colour, label=label)
@@ -157,7 +157,7 @@ def against_random_plot(scores: Mapping[str, Sequence[float]], random: float, lo
     """
     names = list(scores)
     means = {name: float(np.mean(values)) for name, values in scores.items()}
-    figure, ax = _panel(1.3 + 0.24 * len(names))
+    figure, ax = panel(1.3 + 0.24 * len(names))
     for y, name in enumerate(names):
         colour = VERMILION if y == 0 else BLUE
         ax.plot(scores[name], [y] * len(scores[name]), "o", markersize=5, color=colour, alpha=0.6,
@@ -177,7 +177,7 @@ def inherited_against_alone(inherited: Sequence[float], alone: Sequence[float], 
                             label: str) -> Figure:
     """Architectures by inherited and by stand-alone score, with the standard deviation over seeds; the one that
     inherited weights call best is marked."""
-    figure, ax = _panel(3.4)
+    figure, ax = panel(3.4)
     best = int(np.argmax(inherited))
     ax.errorbar(inherited, alone, spread, fmt="o", markersize=5, color=BLUE, ecolor=SKY, elinewidth=1.4,
                 label="mean ± sd over seeds")
@@ -185,29 +185,6 @@ def inherited_against_alone(inherited: Sequence[float], alone: Sequence[float], 
             label="best by inherited weights")
     ax.set(xlabel=f"{label}, inherited weights", ylabel=f"{label}, trained alone")
     _legend_above(ax, 2)
-    return figure
-
-
-def auc_by_method(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
-    """Mean AUC with its interval, a group for each method; hollow where the detector never saw the method."""
-    figure, ax = _panel(3.6, WHOLE)
-    detectors = list(dict.fromkeys(row["detector"] for row in rows))
-    colours, step = series_colours(detectors), 0.7 / max(1, len(detectors))
-    for i, name in enumerate(detectors):
-        colour, marker = colours[name], MARKERS[i % len(MARKERS)]
-        for row in rows:
-            if row["detector"] != name or row["method"] not in methods or not row["auc"]:
-                continue
-            x = methods.index(row["method"]) + (i - (len(detectors) - 1) / 2) * step
-            ax.plot([x, x], [float(row["auc_low"]), float(row["auc_high"])], color=colour, linewidth=2)
-            ax.plot([x], [float(row["auc"])], marker=marker, markersize=8, color=colour,
-                    markerfacecolor=colour if row["seen"] == "seen" else "white")
-        ax.plot([], [], marker=marker, color=colour, label=name)
-    ax.axhline(0.5, color="#777777", linestyle="--", linewidth=1)
-    ax.text(len(methods) - 0.5, 0.505, "chance", ha="right", va="bottom", fontsize=9, color="#777777")
-    ax.set(xticks=range(len(methods)), xticklabels=methods, ylabel="mean AUC per picture",
-           xlim=(-0.5, len(methods) - 0.5))
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=4)
     return figure
 
 
@@ -220,7 +197,8 @@ def svg(figure: Figure) -> str:
     return found[found.index("<svg"):]
 
 
-def _panel(height: float = 3.0, width: float = PANEL) -> tuple[Figure, Axes]:
+def panel(height: float = 3.0, width: float = PANEL) -> tuple[Figure, Axes]:
+    """A figure of one plot, in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     ax = figure.subplots()
     ax.spines[["top", "right"]].set_visible(False)

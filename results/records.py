@@ -1,7 +1,7 @@
 """What the files of a benchmark hold, column by column; each stage reads what the one before it wrote."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,8 @@ def as_text(value: float) -> str:
     return "" if math.isnan(value) else f"{round(float(value), 6) + 0.0:.6f}"
 
 
-def read_records(path: Path) -> "pd.DataFrame":
-    """`records.csv` with all columns of `RECORDS`: texts as categories, numbers as float32, NaN where the field is
+def read_records(path: Path, columns: Collection[str] = RECORDS) -> "pd.DataFrame":
+    """`records.csv` with the `columns` of `RECORDS`: texts as categories, numbers as float32, NaN where the field is
     empty. A column that the file has not is empty; bytes of a name that are no UTF-8 become `\\xff`. 4,000,000 rows
     take about 1 GB.
 
@@ -52,7 +52,7 @@ def read_records(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, usecols=lambda name: name in RECORDS, keep_default_na=False,
+        frame = pd.read_csv(path, usecols=lambda name: name in columns, keep_default_na=False,
                             na_values={name: [""] for name in NUMBERS},
                             dtype=dict.fromkeys(TEXTS, "category") | dict.fromkeys(NUMBERS, "float32"),
                             encoding_errors="backslashreplace")
@@ -61,7 +61,7 @@ def read_records(path: Path) -> "pd.DataFrame":
     except (ValueError, pd.errors.EmptyDataError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: not a table of records ({reason}); run the benchmark again") from None
-    return _complete(frame)
+    return _complete(frame, columns)
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
@@ -75,11 +75,11 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     return _complete(pd.DataFrame(columns).astype(dict.fromkeys(TEXTS, "category")))
 
 
-def _complete(frame: "pd.DataFrame") -> "pd.DataFrame":
+def _complete(frame: "pd.DataFrame", columns: Collection[str] = RECORDS) -> "pd.DataFrame":
     import pandas as pd
 
-    for name in RECORDS:
+    for name in columns:
         if name not in frame:
             frame[name] = pd.Categorical([""] * len(frame)) if name in TEXTS else pd.Series(
                 float("nan"), index=frame.index, dtype="float32")
-    return frame[list(RECORDS)]
+    return frame[list(columns)]

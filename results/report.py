@@ -1,97 +1,67 @@
 """The report: one HTML file with everything inside, made from the files of a run folder alone."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from configs.files import read_rows, write_atomic
 from detectors.checkpoints import read_description
 from forgeries.methods import METHODS
-from results.metrics import METRICS
-from results.plots import auc_by_method, curves, svg
+from results.bench_plots import bench_figures
+from results.bench_tables import after, all_sheets, figures_of, words
+from results.bench_view import LOWER, TITLES, Bench, Row, read_bench
+from results.export import Sheet, write_tables
+from results.gallery import MAPS, list_pictures, read_gallery
+from results.plots import curves, svg
 from results.searches import COSTS, SearchFiles, cost_rows, read_search, search_figures, study_rows
-from results.tables import columns_of, not_detected
+from results.tables import not_detected
 
-TITLES = {"auc": "AUC", "ap": "Average precision", "f1": "F1 at 0.5", "iou": "IoU at 0.5",
-          "best_f1": "F1 at the best threshold", "best_iou": "IoU at the best threshold"}
 SEARCHED = "giidnet"
-
-Row = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A metric's table: rows of cells, each (mean, interval, seen) or None."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[tuple[str, str, str] | None]]]
+MARKS = ("seen-methods", "seen-perturbations")
+"""Guards that note what the tables show anyway."""
 
 
-@dataclass(frozen=True)
-class GalleryCase:
-    """A picture of the gallery; `maps` are (detector, its map, that picture's AUC)."""
-
-    method: str
-    name: str
-    image: str
-    mask: str
-    maps: Sequence[tuple[str, str, str]]
+LISTED = 8
+"""Methods that a detector does not detect are named up to so many."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a report is made of: the configuration, rows of the benchmark, trained detectors and the search.
+    """What a report is made of: the configuration, the benchmark, trained detectors and the search.
 
-    `models` describe the detectors, `histories` are of their training; `first` are the rows of `summary` for the first
-    perturbation, `methods` those rows' methods.
+    `models` describe the detectors that the run trained, `histories` are of their training.
     """
 
     config: Mapping[str, Any]
     config_text: str
-    summary: Sequence[Row]
-    records: Sequence[Row]
+    bench: Bench
     models: Mapping[str, Any]
     histories: Mapping[str, Sequence[Row]]
     search: SearchFiles
-
-    @property
-    def perturbations(self) -> list[str]:
-        return list(dict.fromkeys(row["perturbation"] for row in self.summary))
-
-    @property
-    def first(self) -> list[Row]:
-        return [row for row in self.summary if row["perturbation"] == self.perturbations[0]]
-
-    @property
-    def methods(self) -> list[str]:
-        return [name for name in columns_of(self.first) if not name.startswith("mean ")]
 
 
 def read_run(folder: Path) -> RunFiles:
     """The files of a run folder, as far as they are there."""
     config_text = (folder / "config.yaml").read_text()
     config = yaml.safe_load(config_text)
-    models = {path.parent.name: read_description(path) for path in
-              sorted((folder / "retrain").glob("*/model.safetensors"))}
-    return RunFiles(config, config_text, read_rows(folder / "results" / "summary.csv"),
-                    read_rows(folder / "results" / "records.csv"), models,
+    models = {str(path.parent.relative_to(folder / "retrain")): read_description(path) for path in
+              sorted((folder / "retrain").glob("**/model.safetensors"))}
+    return RunFiles(config, config_text, read_bench(folder / "results"), models,
                     {name: read_rows(folder / "retrain" / name / "history.csv") for name in models},
                     read_search(folder, config))
 
 
 def run_figures(run: RunFiles) -> dict[str, Figure]:
     """All figures of the report by name: of the benchmark, the search and the training of detectors."""
-    figures = {"auc_by_method": auc_by_method(run.first, run.methods)} if run.summary else {}
-    figures |= search_figures(run.search)
+    figures = bench_figures(run.bench) | search_figures(run.search)
     if run.histories:
         figures |= {f"training_{key}": curves(run.histories, key, label) for key, label in
                     (("train_loss", "training loss"), ("val_auc", "validation AUC"))}
@@ -99,48 +69,54 @@ def run_figures(run: RunFiles) -> dict[str, Figure]:
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `results/report.html` of the run folder; the same files give the same bytes."""
-    environment = Environment(loader=PackageLoader("results"), autoescape=select_autoescape(),
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    """Writes `results/report.html` of the run folder, and its tables in `results/tables`; the same files give the same
+    bytes."""
+    run = read_run(folder)
+    sheets = all_sheets(run.bench)
+    write_tables(folder / "results" / "tables", sheets.values())
     path = folder / "results" / "report.html"
-    write_atomic(path, environment.get_template("report.html").render(_context(folder, read_run(folder))))
+    write_atomic(path, render("report.html", _context(run, sheets)))
     return path
 
 
-def _context(folder: Path, run: RunFiles) -> dict[str, Any]:
-    search, first, methods = run.search, run.first, run.methods
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """The page that `template` makes of `context`."""
+    return _environment().get_template(template).render(context)
+
+
+def board_context(bench: Bench, sheets: Mapping[str, Sheet], figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """What the templates of scores and of their significance need."""
+    names = [name for name in bench.methods if name in METHODS]
     return {
-        "config": run.config, "config_text": run.config_text,
-        "figures": {name: svg(figure) for name, figure in run_figures(run).items()},
-        "headline": headline(first), "methods": methods,
-        "titles": {name: f"{METHODS[name].title} ({METHODS[name].source})" for name in methods if name in METHODS},
-        "weak": "; ".join(f"{name}: {', '.join(found)}" for name, found in not_detected(first).items()),
-        "tables": {perturbation: [_table(metric, [row for row in run.summary if row["perturbation"] == perturbation])
-                                  for metric in METRICS] for perturbation in run.perturbations},
-        "genotype": search.genotype, "comparison": search.comparison, "chosen": search.chosen, "study": search.study,
-        "study_rows": study_rows(search.study),
-        "cost_weight": search.cost_weight, "costs": cost_rows(search.cost), "cost": search.cost,
-        "price": COSTS[search.price],
-        "top": sorted(search.candidates, key=lambda row: (row["exact"] != "1", -float(row["score"])))[:10],
-        "candidate_count": len(search.candidates),
-        "raced": sum(row["exact"] != "1" for row in search.candidates),
-        "models": run.models,
-        "gallery": _gallery(folder / "results" / "gallery", list(run.models), run.records, methods),
-        "pictures": len({row["image"] for row in run.records}),
-        "sources": sorted({row["source"] for row in run.records}),
-        "undefined": sum(not row["auc"] for row in run.records),
-    }
+        "sheets": sheets, "figures": {name: svg(figure) for name, figure in figures.items()},
+        "metrics": bench.metrics, "titles": TITLES, "perturbations": bench.perturbations,
+        "detectors": bench.detectors, "methods": list(bench.methods), "power_text": power_text(sheets.get("power")),
+        "scores": {"detectors": bench.detectors, "lower": sorted(LOWER), "values": figures_of(bench)},
+        "shown_names": "; ".join(f"{name}: {METHODS[name].title} ({METHODS[name].source})" for name in names)
+                       + "." * bool(names),
+        "headline": headline(bench), "alarms": alarms(bench)}
 
 
-def headline(rows: Sequence[Row]) -> list[str]:
+def alarms(bench: Bench) -> list[str]:
+    """What a reader has to know before the numbers: guards that were overridden, and what is missing."""
+    texts = [f"{guard['detector']}: {guard['what']}".removeprefix(": ") for guard in bench.about.get("guards", ())
+             if guard["guard"] not in MARKS]
+    if bench.about.get("complete") is False:
+        texts.append("the benchmark has not finished; of some detectors, methods or pictures there is no row yet "
+                     f"({bench.about.get('expected', 'unknown')} rows are expected)")
+    return texts
+
+
+def headline(bench: Bench) -> list[str]:
     """What the run found, in sentences that claim no more than the intervals support."""
-    means = {(row["detector"], row["method"]): row for row in rows if row["method"].startswith("mean ")}
+    means = {(row["detector"], row["method"]): row for row in bench.first(bench.summary)
+             if row["method"].startswith("mean ")} if bench.summary else {}
     sentences = []
-    for kind, words in (("mean seen", "methods it was trained on"), ("mean unseen", "methods it never saw")):
+    for kind, phrase in (("mean seen", "methods it was trained on"), ("mean unseen", "methods it never saw")):
         own = means.get((SEARCHED, kind))
         if own is None or not own["auc"]:
             continue
-        text = f"On {words}, the searched network reaches a mean AUC of {_with_interval(own)}"
+        text = f"On {phrase}, the searched network reaches a mean AUC of {_with_interval(own)}"
         others = [row for (name, method), row in means.items() if method == kind and name != SEARCHED and row["auc"]]
         above = [row["detector"] for row in others if float(own["auc_low"]) > float(row["auc_high"])]
         below = [row["detector"] for row in others if float(own["auc_high"]) < float(row["auc_low"])]
@@ -151,65 +127,103 @@ def headline(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
+def power_text(sheet: Sheet | None) -> str:
+    """What the power table says in one sentence."""
+    if sheet is None:
+        return ""
+    needed = [row[5].value for row in sheet.rows if row[5].value is not None]
+    have = [row[3].value for row in sheet.rows if row[3].value is not None]
+    if not needed or not have:
+        return "How many photographs a difference needs cannot be said from these records."
+    wanted = sheet.title.rpartition(" of ")[2].removesuffix(" needs")
+    return (f"A difference of {wanted} in AUC between two detectors would be found with 80 % probability on "
+            f"{np.median(needed):,.0f} photographs (median over pairs; {min(needed):,.0f} to {max(needed):,.0f}). "
+            f"Here there are {max(have):,.0f}.")
+
+
+def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
+    search, bench = run.search, run.bench
+    figures = run_figures(run)
+    listing = list_pictures(bench)
+    provenance: Mapping[str, Any] = next((model["provenance"] for model in run.models.values()), {})
+    sections = _sections(sheets, figures)
+    first = bench.first(bench.summary) if bench.summary else []
+    return board_context(bench, sheets, figures) | {
+        "config": run.config, "config_text": run.config_text, "protocol": bench.about.get("protocol", ""),
+        "weak": "; ".join(f"{name}: {', '.join(found) if len(found) <= LISTED else f'{len(found)} methods'}"
+                          for name, found in not_detected(first).items()),
+        "sections": sections, "navigation": _navigation(sections, bool(listing.rows)),
+        "matrices": [name for name in sheets if name.startswith("matrix-")],
+        "robustness": [name for name in figures if name.startswith("robustness_") and name != "robustness_chains"],
+        "curve_methods": bench.unseen, "main_words": words(bench.main),
+        "after": after(bench.perturbations[0]) if bench.summary else "",
+        "gallery": read_gallery(bench), "most_maps": MAPS, "listing": listing,
+        "listing_data": {"detectors": listing.detectors, "rows": listing.rows},
+        "prose": protocol_text(run), "notes": [
+            f"{guard['detector']}: {guard['what']}".removeprefix(": ") for guard in bench.about.get("guards", ())
+            if guard["guard"] in MARKS],
+        "versions": bench.about.get("versions") or provenance.get("versions", {}),
+        "revision": bench.about.get("git_revision") or provenance.get("git_revision", "unknown"),
+        "genotype": search.genotype, "comparison": search.comparison, "chosen": search.chosen, "study": search.study,
+        "study_rows": study_rows(search.study),
+        "cost_weight": search.cost_weight, "costs": cost_rows(search.cost), "cost": search.cost,
+        "price": COSTS[search.price],
+        "top": sorted(search.candidates, key=lambda row: (row["exact"] != "1", -float(row["score"])))[:10],
+        "candidate_count": len(search.candidates),
+        "raced": sum(row["exact"] != "1" for row in search.candidates),
+        "models": run.models,
+    }
+
+
+def protocol_text(run: RunFiles) -> str:
+    """How the numbers came about, for a paper."""
+    frame = run.bench.records
+    sources = frame["source"].nunique()
+    undefined = int(frame["auc"].isna().sum())
+    return (
+        f"Detectors are tested on {frame['image'].nunique()} pictures from {sources} photographs, none of which any "
+        "detector was trained or selected on. All scores are of single pixels of a single picture, averaged over "
+        "pictures. AUC is exact, ties counting half. F1 and IoU at 0.5 use the map as it is; those at the best "
+        "threshold use each map's own best, which nobody can choose in practice. Scores of a picture whose mask has "
+        f"one class are undefined and left out ({undefined} here). Intervals: two-stage bootstrap, photographs first, "
+        f"then pictures of each, {run.config['benchmark']['bootstrap']} resamples"
+        + ("; with so few photographs they say little about photographs at large." if sources < 10 else "."))
+
+
+def _sections(sheets: Mapping[str, Sheet], figures: Mapping[str, Figure]) -> set[str]:
+    """Those parts of the benchmark that there is anything to show of."""
+    parts = {"curves": ["roc"], "pictures": ["pictures", "authentic"], "matrix": ["matrix-", "left-out"],
+             "robustness": ["robustness"], "size": ["mask-"], "significance": ["comparisons", "ranks"]}
+    return {name for name, found in parts.items()
+            if any(key.startswith(prefix) for key in [*sheets, *figures] for prefix in found)}
+
+
+def _navigation(sections: set[str], listed: bool) -> list[tuple[str, str]]:
+    """(anchor, title) of the sections that are there, in their order."""
+    places = [("scores", "Scores", True), ("curves", "Curves", "curves" in sections),
+              ("whole", "Whole pictures", "pictures" in sections), ("matrix", "Matrix", "matrix" in sections),
+              ("robustness", "Robustness", "robustness" in sections), ("size", "Size", "size" in sections),
+              ("significance", "Significance", "significance" in sections), ("gallery", "Gallery", True),
+              ("pictures", "Pictures", listed), ("cells", "Cells", True), ("search", "Search", True),
+              ("training", "Training", True), ("methods", "Methods", True), ("detectors", "Detectors", True),
+              ("config", "Configuration", True)]
+    return [(anchor, title) for anchor, title, there in places if there]
+
+
 def _with_interval(row: Row, metric: str = "auc") -> str:
     return f"{float(row[metric]):.3f} [{float(row[metric + '_low']):.3f}, {float(row[metric + '_high']):.3f}]"
 
 
-def _table(metric: str, rows: Sequence[Row]) -> Table:
-    columns = list(columns_of(rows))
-    cells = {(row["detector"], row["method"]): None if not row[metric] else (
-        f"{float(row[metric]):.3f}", f"{float(row[metric + '_low']):.2f}–{float(row[metric + '_high']):.2f}",
-        row["seen"]) for row in rows}
-    names = dict.fromkeys(row["detector"] for row in rows)
-    return Table(TITLES[metric], columns, [(name, [cells.get((name, column)) for column in columns])
-                                           for name in names])
+@cache
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("results"), autoescape=select_autoescape(),
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["heat"] = heat
+    return environment
 
 
-def _gallery(folder: Path, detectors: Sequence[str], records: Sequence[Row], methods: Sequence[str],
-             ) -> list[GalleryCase]:
-    scores = {(row["detector"], row["method"], row["image"]): row["auc"] for row in reversed(records)}
-    places = sorted(folder.glob("*-*"), key=lambda place: (methods.index(_method(place)), place.name)) \
-        if folder.exists() else []
-    cases = []
-    for place in places:
-        method, name = _method(place), (place / "name.txt").read_text().strip()
-        maps = []
-        for path in sorted(place.glob("map-*.png"), key=lambda path: path.stem):
-            detector = path.stem.removeprefix("map-")
-            score = scores.get((detector, method, name))
-            maps.append((detector, _embed(_heat(path)), f"{float(score):.3f}" if score else "undefined"))
-        cases.append(GalleryCase(method, name, _embed(_outlined(place)), _embed(_read(place / "mask.png")),
-                                 maps))
-    return cases
-
-
-def _method(place: Path) -> str:
-    return place.name.rpartition("-")[0]
-
-
-def _read(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    image = cv2.imread(str(path), flags)
-    assert image is not None, path
-    return image
-
-
-def _heat(path: Path) -> np.ndarray:
-    return cv2.applyColorMap(_read(path, cv2.IMREAD_GRAYSCALE), cv2.COLORMAP_INFERNO)
-
-
-def _outlined(place: Path) -> np.ndarray:
-    """The picture, magnified where it is small, with the mask's outline."""
-    image, mask = _read(place / "image.png"), _read(place / "mask.png", cv2.IMREAD_GRAYSCALE)
-    if max(image.shape) <= 256:
-        image = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
-        mask = cv2.resize(mask, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
-    outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image, outlines, -1, (255, 255, 0), 1)
-
-
-def _embed(image: np.ndarray, longest: int = 360) -> str:
-    """PNG data URL; larger pictures are shrunk."""
-    scale = longest / max(image.shape[:2])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode()
+def heat(value: float) -> str:
+    """CSS colours of an AUC: cividis from 0.5 or less on, whose lightness grows with the number, and text to read."""
+    share = float(np.clip(2 * value - 1, 0, 1))
+    red, green, blue = (round(255 * part) for part in colormaps["cividis"](share)[:3])
+    return f"background:#{red:02x}{green:02x}{blue:02x};color:{'#000' if share > 0.5 else '#fff'}"
