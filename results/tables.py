@@ -56,11 +56,11 @@ def _perturbed(rows: Sequence[Row]) -> list[str]:
     cells = {(row["perturbation"], row["detector"]): f"{float(row['auc']):.3f}" for row in means
              if row["method"] == kind}
     detectors = list(dict.fromkeys(row["detector"] for row in means if row["method"] == kind))
-    width = max(map(len, names))
-    lines = ["", f"{kind.capitalize()} of AUC by perturbation", ""]
-    for block in _blocks(detectors, {name: len(name) + GAP for name in detectors}, LINE - width):
-        lines.append(" " * width + "".join(f"{name:>{len(name) + GAP}}" for name in block))
-        lines += [f"{name:{width}}" + "".join(f"{cells.get((name, detector), '–'):>{len(detector) + GAP}}"
+    first, widths = max(map(len, names)), {name: max(len(name), 5) + GAP for name in detectors}
+    lines = ["", f"{kind.capitalize()} AUC by perturbation", ""]
+    for block in _blocks(detectors, widths, LINE - first):
+        lines.append(" " * first + "".join(f"{name:>{widths[name]}}" for name in block))
+        lines += [f"{name:{first}}" + "".join(f"{cells.get((name, detector), '–'):>{widths[detector]}}"
                                               for detector in block) for name in names]
         lines.append("")
     return lines

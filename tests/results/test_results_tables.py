@@ -60,7 +60,7 @@ def test_other_perturbations_false_alarms_and_failures_are_told(tmp_path):
     text = closing_table(tmp_path)
     assert "authentic" not in text.splitlines()[2]
     lines = text.splitlines()
-    place = lines.index("Mean unseen of AUC by perturbation")
+    place = lines.index("Mean unseen AUC by perturbation")
     assert " ".join(" ".join(lines[place + 2:place + 5]).split()) == "giidnet none 0.930 jpeg-50 0.610"
     assert "Flagged at 0.5 in authentic pictures: giidnet 2.1% of their area." in text
     assert "giidnet failed on 3 pictures: see" in text
