@@ -136,7 +136,7 @@ def open_entries(specs: Sequence[str], baselines: Sequence[str], folder: Path, d
         if len(found) > 1 and not all(named for _, named, _ in found):
             raise UserError(f"benchmark.detectors: two checkpoints are called {name}; give names as in "
                             f"first={found[0][0]}, the same name for seeds of one detector")
-        seeds = [source.provenance.get("protocol", {}).get("training_seed", source.seed) for _, _, source in found]
+        seeds = [(source.provenance.get("protocol") or {}).get("training_seed", source.seed) for _, _, source in found]
         labels = [str(seed) for seed in seeds] if None not in seeds and len(set(seeds)) == len(seeds) \
             else [str(number) for number in range(len(found))]
         entries += [Entry(name, seed if len(found) > 1 else "", spec, source)
@@ -397,7 +397,7 @@ def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete:
     for entry in bench.entries:
         source, trained = entry.source, entry.source.provenance
         photographs = sum(map(len, trained["photos"].values())) if trained["photos"] else None
-        protocol = trained.get("protocol", {})
+        protocol = trained.get("protocol") or {}
         detectors.setdefault(entry.name, []).append({
             "seed": int(entry.seed) if entry.seed else None, "spec": entry.spec, "kind": source.kind,
             "detector": source.detector, "digest": source.digest or "", "parameters": source.parameters,
