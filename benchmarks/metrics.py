@@ -84,13 +84,11 @@ def memory(side: int, pictures: int) -> str:
     found, mask = maps(side)
     batch = torch.from_numpy(np.stack([found["sigmoid"], found["saturated"], found["8 bits"], found["random"]]))
     masks = torch.from_numpy(np.stack([mask] * 4))
-    streams = PictureMean(["auc", "f1", "mcc"]), PooledCurve(), Authentic()
+    streams = PictureMean(), PooledCurve(), Authentic()
     peaks = []
     for step in range(1, pictures // 4 + 1):
         for metric in streams:
             metric.update(batch, masks)
-        for scores in batch[:1].numpy():
-            score_map(scores, mask)
         if step in (pictures // 40, pictures // 4):
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return f"peak memory after {pictures // 10} pictures {peaks[0]:.1f} MB, after {pictures} {peaks[-1]:.1f} MB"

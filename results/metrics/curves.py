@@ -91,7 +91,7 @@ class Curve:
     @property
     def calibration_error(self) -> float:
         """Expected calibration error over 15 bins of equal width, each score taken for the centre of its bin here: it
-        differs from the exact one by less than 1/128 + the share of pixels that this moves to a neighbour of the 15."""
+        differs from the exact one by less than 1/128, and twice the share of pixels that this moves to a neighbour."""
         groups = np.minimum((CENTRES * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
         pixels = self.histogram.sum(0)
         gaps = np.bincount(groups, self.histogram[1] - CENTRES * pixels)

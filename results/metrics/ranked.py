@@ -1,6 +1,7 @@
 """A map with its pixels in the order of their scores, from which all of its metrics follow."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,8 +46,8 @@ class RankedMap:
     """Bool H×W, true where the picture was inpainted."""
     keys: np.ndarray
     """Unsigned, rising, one a pixel: twice a number that grows with the score, and 1 more where it is inpainted."""
-    plain: bool
-    """Whether those numbers are the bits of the scores."""
+    decode: Callable[[np.ndarray], np.ndarray]
+    """Scores, float of at least 32 bits, from those numbers."""
 
     @cached_property
     def places(self) -> np.ndarray:
@@ -66,9 +67,7 @@ class RankedMap:
     @cached_property
     def values(self) -> np.ndarray:
         """The scores of `keys`, float of at least 32 bits."""
-        if self.plain:
-            return (self.keys >> 1).view(f"f{self.keys.itemsize}")
-        return np.sort(self.scores, axis=None)
+        return self.decode(self.keys >> 1)
 
     @property
     def _within(self) -> bool:
@@ -100,7 +99,7 @@ class RankedMap:
     def _value(self, step: int) -> float:
         """The score of a step."""
         place = self.places[self._starts[step]]
-        return float(self.values[place] if self.plain else np.partition(self.scores, place, axis=None)[place])
+        return float(self.decode(self.keys[place:place + 1] >> 1)[0])
 
     @property
     def auc(self) -> float:
@@ -192,8 +191,8 @@ def rank(scores: np.ndarray, mask: np.ndarray) -> RankedMap:
         ValueError: a score is NaN or infinite, the shapes differ, or the mask is not bool.
     """
     check(scores, mask)
-    numbers, plain = _ordered(scores.ravel())
-    return RankedMap(scores, mask, _sorted(numbers << 1 | mask.ravel()), plain)
+    numbers, decode = _ordered(scores.ravel())
+    return RankedMap(scores, mask, _sorted(numbers << 1 | mask.ravel()), decode)
 
 
 def flagged_counts(scores: np.ndarray, mask: np.ndarray, threshold: float) -> Counts:
@@ -203,27 +202,44 @@ def flagged_counts(scores: np.ndarray, mask: np.ndarray, threshold: float) -> Co
     return Counts(true, called - true, positives, mask.size - positives)
 
 
-def _ordered(scores: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Unsigned numbers of fewer bits than their type, in the order of `scores`; and whether these are their bits."""
+def _ordered(scores: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Unsigned numbers, of fewer bits than their type has, in the order of `scores`; and what gives these back."""
     if scores.dtype != np.float32 and scores.dtype != np.float64:
         scores = scores.astype(np.float32 if scores.dtype == np.float16 else np.float64)
+    if _is_grey(scores[:256]) and _is_grey(scores):
+        return np.rint(scores * 255).astype(np.uint16), (np.arange(256, dtype=scores.dtype) / 255).__getitem__
     bits = scores.view(f"u{scores.itemsize}")
     # Bits of floats grow with them from 0 to infinity; what is negative or NaN has larger ones.
     if bits.max() < np.array(np.inf, scores.dtype).view(bits.dtype):
-        return bits, True
+        return bits, lambda numbers: numbers.view(scores.dtype)
     check_finite(scores)
     # Steps between floats, counted from 0 both ways, where those from the smallest to the largest fit.
     limit = 1 << (8 * scores.itemsize - 2)
     signed = scores.view(f"i{scores.itemsize}")
     magnitude = signed & (2 * limit - 1)
-    steps = np.maximum(magnitude - max(int(magnitude.max()) - limit + 1, 0), 0)
+    least = max(int(magnitude.max()) - limit + 1, 0)
+    steps = np.maximum(magnitude - least, 0)
     if ((steps == 0) & (magnitude > 0)).any():
-        return np.unique(scores, return_inverse=True)[1].astype(bits.dtype), False
-    return (np.where(signed < 0, -steps, steps) + limit).view(bits.dtype), False
+        levels, ranks = np.unique(scores, return_inverse=True)
+        return ranks.astype(bits.dtype), levels.__getitem__
+
+    def decode(numbers: np.ndarray) -> np.ndarray:
+        away = numbers.view(steps.dtype) - limit
+        floats = np.where(away == 0, 0, np.abs(away) + least).view(scores.dtype)
+        return np.where(away < 0, -floats, floats)
+
+    return (np.where(signed < 0, -steps, steps) + limit).view(bits.dtype), decode
+
+
+def _is_grey(scores: np.ndarray) -> bool:
+    """Whether all are of 8 bits, k / 255: a sixteenth of the numbers to sort by."""
+    return bool(scores.min() >= 0 and scores.max() <= 1 and (np.rint(scores * 255) / 255 == scores).all())
 
 
 def _sorted(keys: np.ndarray) -> np.ndarray:
     """`keys` rising. Stable sorts of 16 bits at a time, which NumPy does by radix, take half the time of its sort."""
+    if keys.dtype == np.uint16:
+        return np.sort(keys, kind="stable")
     for shift in range(0, int(keys.max()).bit_length(), 16):
         keys = keys.take(np.argsort((keys >> shift).astype(np.uint16), kind="stable"))
     return keys

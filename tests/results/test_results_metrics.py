@@ -22,6 +22,7 @@ from results.metrics import (
     calibration_error,
     f1_iou,
     histogram,
+    rank,
     score_map,
 )
 
@@ -138,6 +139,16 @@ def test_a_constant_map_is_chance(value):
     assert (found["auc"], found["mcc"], found["best_mcc"], found["balanced_accuracy"]) == (0.5, 0, 0, 0.5)
     assert found["ap"] == pytest.approx(mask.mean())
     assert found["best_threshold"] == value
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_ranking_gives_the_scores_back(kind, dtype):
+    for number in range(8):
+        scores, mask = case(kind, dtype, number)
+        found = rank(scores, mask)
+        np.testing.assert_array_equal(found.values, np.sort(scores, axis=None))
+        assert found.positives == mask.sum() and found.negatives == (~mask).sum()
 
 
 def test_perfect_reversed_and_one_pixel_masks():
