@@ -40,7 +40,7 @@ def headline(folder: Path) -> list[str]:
                 sets[row["detector"]].add(row["method"])
         own = len({frozenset(names) for names in sets.values()}) > 1
         sentences += [_lead(leader, len(rows), own), *_pairs(leader["detector"], pairs)]
-    if any(row["seeds"] == "1" for row in summary) and comparisons:
+    if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
                          "change is not in their intervals.")
     return sentences
@@ -111,10 +111,10 @@ def _pairs(leader: str, pairs: Sequence[Row]) -> list[str]:
 
 def _data(summary: Sequence[Row], settings: Mapping[str, Any], forging: Mapping[str, Any]) -> str:
     single = [row for row in summary if not row["method"].startswith("mean ")]
-    forged = [row for row in single if row["kind"] != "authentic"]
+    forged = [row for row in single if row.get("kind") != "authentic"]
     kinds: dict[str, list[str]] = {}
     for row in forged:
-        names = kinds.setdefault(row["kind"] or "unknown", [])
+        names = kinds.setdefault(row.get("kind") or "unknown", [])
         if row["method"] not in names:
             names.append(row["method"])
     methods = _list(f"{kind} ({', '.join(names)})" for kind, names in kinds.items())
@@ -130,7 +130,7 @@ def _data(summary: Sequence[Row], settings: Mapping[str, Any], forging: Mapping[
                      "lists, except as named below. The same photographs, crops and masks were used for all methods"
                      + (f"; masks cover between {fraction[0]:.3g} and {fraction[1]:.3g} of a picture." if fraction
                         else "."))
-    authentic = [row for row in single if row["kind"] == "authentic"]
+    authentic = [row for row in single if row.get("kind") == "authentic"]
     if authentic:
         texts.append(f" {authentic[0]['count']} authentic pictures measure false alarms.")
     perturbations = [name for name in dict.fromkeys(row["perturbation"] for row in summary) if name != "none"]
@@ -186,7 +186,7 @@ def _statistics(settings: Mapping[str, Any], summary: Sequence[Row], comparisons
     text = (f"Intervals are {100 * COVERAGE:.0f} % bootstrap intervals from {resamples}resamples in two stages, "
             "photographs and then pictures of each, because pictures of one photograph are dependent (Davison and "
             "Hinkley 1997); percentiles are expanded for few photographs (Hesterberg 2015)")
-    if any(int(row["seeds"]) > 1 for row in summary):
+    if any(int(row.get("seeds") or 1) > 1 for row in summary):
         text += "; where a detector has several training seeds these are resampled too (Owen 2007)"
     text += ". "
     if not comparisons:
