@@ -34,8 +34,13 @@ def headline(folder: Path) -> list[str]:
         leader = max(rows, key=lambda row: float(row["auc"]))
         pairs = [row for row in comparisons if (row["perturbation"], row["methods"], row["metric"]) ==
                  (first, methods, "auc")]
-        sentences += [_lead(leader, rows), *_pairs(leader["detector"], pairs)]
-    if any(row["seeds"] == "1" for row in summary) and comparisons:
+        sets: dict[str, set[str]] = {row["detector"]: set() for row in rows}
+        for row in summary:
+            if row["perturbation"] == first and row["detector"] in sets and row["seen"] == leader["seen"]:
+                sets[row["detector"]].add(row["method"])
+        own = len({frozenset(names) for names in sets.values()}) > 1
+        sentences += [_lead(leader, len(rows), own), *_pairs(leader["detector"], pairs)]
+    if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
                          "change is not in their intervals.")
     return sentences
@@ -78,9 +83,11 @@ def methods_section(config: Mapping[str, Any], about: Mapping[str, Any], folder:
     return "\n\n".join(part for part in parts if part)
 
 
-def _lead(leader: Row, rows: Sequence[Row]) -> str:
+def _lead(leader: Row, count: int, own: bool) -> str:
+    """`own`: detectors differ in which methods these are."""
     methods = leader["method"]
-    among = f"the highest of {len(rows)} detectors" if len(rows) > 1 else "the only detector there"
+    among = f"the highest of {count} detectors" if count > 1 else "the only detector there"
+    among += ", each on such methods of its own" if own else ""
     chance = "; its interval does not exclude chance, 0.5" if float(leader["auc_low"]) <= 0.5 else ""
     return (f"On {ALONE[methods]}, {leader['detector']} has a mean AUC of {float(leader['auc']):.3f} "
             f"[{float(leader['auc_low']):.3f}, {float(leader['auc_high']):.3f}], {among}, over "
@@ -104,10 +111,10 @@ def _pairs(leader: str, pairs: Sequence[Row]) -> list[str]:
 
 def _data(summary: Sequence[Row], settings: Mapping[str, Any], forging: Mapping[str, Any]) -> str:
     single = [row for row in summary if not row["method"].startswith("mean ")]
-    forged = [row for row in single if row["kind"] != "authentic"]
+    forged = [row for row in single if row.get("kind") != "authentic"]
     kinds: dict[str, list[str]] = {}
     for row in forged:
-        names = kinds.setdefault(row["kind"] or "unknown", [])
+        names = kinds.setdefault(row.get("kind") or "unknown", [])
         if row["method"] not in names:
             names.append(row["method"])
     methods = _list(f"{kind} ({', '.join(names)})" for kind, names in kinds.items())
@@ -119,11 +126,11 @@ def _data(summary: Sequence[Row], settings: Mapping[str, Any], forging: Mapping[
         texts.append(f", read from an existing dataset ({Path(settings['data']).name}) with its own masks.")
     else:
         fraction = forging.get("mask_fraction")
-        texts.append(", none of which any detector was trained or validated on unless the report says so. The same "
-                     "photographs, crops and masks were used for all methods"
+        texts.append(", none of which is among the training or validation photographs that a detector's provenance "
+                     "lists, except as named below. The same photographs, crops and masks were used for all methods"
                      + (f"; masks cover between {fraction[0]:.3g} and {fraction[1]:.3g} of a picture." if fraction
                         else "."))
-    authentic = [row for row in single if row["kind"] == "authentic"]
+    authentic = [row for row in single if row.get("kind") == "authentic"]
     if authentic:
         texts.append(f" {authentic[0]['count']} authentic pictures measure false alarms.")
     perturbations = [name for name in dict.fromkeys(row["perturbation"] for row in summary) if name != "none"]
@@ -179,7 +186,7 @@ def _statistics(settings: Mapping[str, Any], summary: Sequence[Row], comparisons
     text = (f"Intervals are {100 * COVERAGE:.0f} % bootstrap intervals from {resamples}resamples in two stages, "
             "photographs and then pictures of each, because pictures of one photograph are dependent (Davison and "
             "Hinkley 1997); percentiles are expanded for few photographs (Hesterberg 2015)")
-    if any(int(row["seeds"]) > 1 for row in summary):
+    if any(int(row.get("seeds") or 1) > 1 for row in summary):
         text += "; where a detector has several training seeds these are resampled too (Owen 2007)"
     text += ". "
     if not comparisons:

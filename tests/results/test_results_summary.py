@@ -309,6 +309,15 @@ def test_headline_and_claims_carry_their_evidence(tmp_path):
     assert headline(tmp_path / "empty") == []
 
 
+def test_headline_says_where_detectors_have_unseen_methods_of_their_own(tmp_path):
+    rows = make_rows()
+    for row in rows:
+        if row["detector"] == "twin" and row["method"] == "NS":
+            row["seen"] = "seen"
+    write(tmp_path, rows)
+    assert "the highest of 3 detectors, each on such methods of its own, over" in headline(tmp_path)[0]
+
+
 def test_methods_section_has_the_numbers_of_the_run(tmp_path):
     write(tmp_path, make_rows(), [{"detector": "good", "seed": "", "threshold": "0.4", "image_threshold": "0.5",
                                    "pictures": "9"}])
