@@ -35,7 +35,7 @@ def headline(folder: Path) -> list[str]:
         pairs = [row for row in comparisons if (row["perturbation"], row["methods"], row["metric"]) ==
                  (first, methods, "auc")]
         sentences += [_lead(leader, rows), *_pairs(leader["detector"], pairs)]
-    if any(row["seeds"] == "1" for row in summary) and comparisons:
+    if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
                          "change is not in their intervals.")
     return sentences

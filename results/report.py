@@ -18,13 +18,13 @@ from forgeries.methods import METHODS
 from results.bench_plots import bench_figures
 from results.bench_tables import after, all_sheets, figures_of, words
 from results.bench_view import LOWER, TITLES, Bench, Row, read_bench
+from results.claims import headline, methods_section
 from results.export import Sheet, write_tables
 from results.gallery import MAPS, list_pictures, read_gallery
 from results.plots import curves, svg
 from results.searches import COSTS, SearchFiles, cost_rows, read_search, search_figures, study_rows
 from results.tables import not_detected
 
-SEARCHED = "giidnet"
 MARKS = ("seen-methods", "seen-perturbations")
 """Guards that note what the tables show anyway."""
 
@@ -94,7 +94,7 @@ def board_context(bench: Bench, sheets: Mapping[str, Sheet], figures: Mapping[st
         "scores": {"detectors": bench.detectors, "lower": sorted(LOWER), "values": figures_of(bench)},
         "shown_names": "; ".join(f"{name}: {METHODS[name].title} ({METHODS[name].source})" for name in names)
                        + "." * bool(names),
-        "headline": headline(bench), "alarms": alarms(bench)}
+        "headline": headline(bench.folder), "alarms": alarms(bench)}
 
 
 def alarms(bench: Bench) -> list[str]:
@@ -105,26 +105,6 @@ def alarms(bench: Bench) -> list[str]:
         texts.append("the benchmark has not finished; of some detectors, methods or pictures there is no row yet "
                      f"({bench.about.get('expected', 'unknown')} rows are expected)")
     return texts
-
-
-def headline(bench: Bench) -> list[str]:
-    """What the run found, in sentences that claim no more than the intervals support."""
-    means = {(row["detector"], row["method"]): row for row in bench.first(bench.summary)
-             if row["method"].startswith("mean ")} if bench.summary else {}
-    sentences = []
-    for kind, phrase in (("mean seen", "methods it was trained on"), ("mean unseen", "methods it never saw")):
-        own = means.get((SEARCHED, kind))
-        if own is None or not own["auc"]:
-            continue
-        text = f"On {phrase}, the searched network reaches a mean AUC of {_with_interval(own)}"
-        others = [row for (name, method), row in means.items() if method == kind and name != SEARCHED and row["auc"]]
-        above = [row["detector"] for row in others if float(own["auc_low"]) > float(row["auc_high"])]
-        below = [row["detector"] for row in others if float(own["auc_high"]) < float(row["auc_low"])]
-        level = [row["detector"] for row in others if row["detector"] not in above + below]
-        clauses = [f"{word} {', '.join(names)}" for word, names in (
-            ("above", above), ("below", below), ("not distinguishable from (intervals overlap)", level)) if names]
-        sentences.append(text + (": " + "; ".join(clauses) if clauses else "") + ".")
-    return sentences
 
 
 def power_text(sheet: Sheet | None) -> str:
@@ -159,7 +139,7 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
         "after": after(bench.perturbations[0]) if bench.summary else "",
         "gallery": read_gallery(bench), "most_maps": MAPS, "listing": listing,
         "listing_data": {"detectors": listing.detectors, "rows": listing.rows},
-        "prose": protocol_text(run), "notes": [
+        "prose": methods_section(run.config, bench.about, bench.folder) if bench.about else "", "notes": [
             f"{guard['detector']}: {guard['what']}".removeprefix(": ") for guard in bench.about.get("guards", ())
             if guard["guard"] in MARKS],
         "versions": bench.about.get("versions") or provenance.get("versions", {}),
@@ -173,21 +153,6 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
         "raced": sum(row["exact"] != "1" for row in search.candidates),
         "models": run.models,
     }
-
-
-def protocol_text(run: RunFiles) -> str:
-    """How the numbers came about, for a paper."""
-    frame = run.bench.records
-    sources = frame["source"].nunique()
-    undefined = int(frame["auc"].isna().sum())
-    return (
-        f"Detectors are tested on {frame['image'].nunique()} pictures from {sources} photographs, none of which any "
-        "detector was trained or selected on. All scores are of single pixels of a single picture, averaged over "
-        "pictures. AUC is exact, ties counting half. F1 and IoU at 0.5 use the map as it is; those at the best "
-        "threshold use each map's own best, which nobody can choose in practice. Scores of a picture whose mask has "
-        f"one class are undefined and left out ({undefined} here). Intervals: two-stage bootstrap, photographs first, "
-        f"then pictures of each, {run.config['benchmark']['bootstrap']} resamples"
-        + ("; with so few photographs they say little about photographs at large." if sources < 10 else "."))
 
 
 def _sections(sheets: Mapping[str, Sheet], figures: Mapping[str, Figure]) -> set[str]:
@@ -208,10 +173,6 @@ def _navigation(sections: set[str], listed: bool) -> list[tuple[str, str]]:
               ("training", "Training", True), ("methods", "Methods", True), ("detectors", "Detectors", True),
               ("config", "Configuration", True)]
     return [(anchor, title) for anchor, title, there in places if there]
-
-
-def _with_interval(row: Row, metric: str = "auc") -> str:
-    return f"{float(row[metric]):.3f} [{float(row[metric + '_low']):.3f}, {float(row[metric + '_high']):.3f}]"
 
 
 @cache
