@@ -28,6 +28,7 @@ from results.tables import not_detected
 MARKS = ("seen-methods", "seen-perturbations")
 """Guards that note what the tables show anyway."""
 
+
 LISTED = 8
 """Methods that a detector does not detect are named up to so many."""
 
@@ -138,7 +139,7 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
         "after": after(bench.perturbations[0]) if bench.summary else "",
         "gallery": read_gallery(bench), "most_maps": MAPS, "listing": listing,
         "listing_data": {"detectors": listing.detectors, "rows": listing.rows},
-        "prose": methods_section(run.config, bench.about, bench.folder), "notes": [
+        "prose": methods_section(run.config, bench.about, bench.folder) if bench.about else "", "notes": [
             f"{guard['detector']}: {guard['what']}".removeprefix(": ") for guard in bench.about.get("guards", ())
             if guard["guard"] in MARKS],
         "versions": bench.about.get("versions") or provenance.get("versions", {}),
@@ -172,6 +173,8 @@ def _navigation(sections: set[str], listed: bool) -> list[tuple[str, str]]:
               ("training", "Training", True), ("methods", "Methods", True), ("detectors", "Detectors", True),
               ("config", "Configuration", True)]
     return [(anchor, title) for anchor, title, there in places if there]
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(loader=PackageLoader("results"), autoescape=select_autoescape(),

@@ -181,8 +181,8 @@ def _summaries(out, shape, quality, lost, trained_on):
                                 "high": _number(difference + 0.02), "p": "0.001000" if beats else "0.200000",
                                 "p_corrected": "0.006000" if beats else "0.400000", "effect": "0.800000",
                                 "claim": f"{first} beats {second}" if beats else "",
-                                "first_mean": _number(0.8 + difference), "second_mean": "0.800000", "lost": 0,
-                                "comparisons": len(order) * (len(order) - 1) // 2})
+                                "first_mean": _number(overall[first]), "second_mean": _number(overall[second]),
+                                "lost": 0, "comparisons": 6})
             power.append({**base, "first": first, "second": second, "sd": "0.080000", "sources": 12,
                           "smallest": "0.065000", "wanted": "0.020000", "sources_needed": 127,
                           "pictures_needed": 1270})
