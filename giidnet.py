@@ -85,7 +85,7 @@ def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet |
 
 def _product(name: str, folder: Path) -> Path:
     """The file that a finished stage leaves last."""
-    return folder / {"search": "search/genotype.yaml", "retrain": "retrain/finished",
+    return folder / {"search": "search/genotype.yaml", "retrain": "retrain/.finished",
                      "benchmark": "results/summary.csv", "report": "results/report.html"}[name]
 
 

@@ -43,7 +43,7 @@ def headline(folder: Path) -> list[str]:
     if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
                          "change is not in their intervals.")
-    return sentences
+    return list(dict.fromkeys(sentences))
 
 
 def claim(row: Row) -> str:

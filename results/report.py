@@ -127,6 +127,11 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
     listing = list_pictures(bench)
     provenance: Mapping[str, Any] = next((model["provenance"] for model in run.models.values()), {})
     sections = _sections(sheets, figures)
+    # A run that only benchmarks has neither; in others it is said that they are missing.
+    if search.candidates or "search" in run.config.get("stages", ()):
+        sections.add("search")
+    if run.models or "retrain" in run.config.get("stages", ()):
+        sections.add("training")
     first = bench.first(bench.summary) if bench.summary else []
     return board_context(bench, sheets, figures) | {
         "config": run.config, "config_text": run.config_text, "protocol": bench.about.get("protocol", ""),
@@ -169,8 +174,9 @@ def _navigation(sections: set[str], listed: bool) -> list[tuple[str, str]]:
               ("whole", "Whole pictures", "pictures" in sections), ("matrix", "Matrix", "matrix" in sections),
               ("robustness", "Robustness", "robustness" in sections), ("size", "Size", "size" in sections),
               ("significance", "Significance", "significance" in sections), ("gallery", "Gallery", True),
-              ("pictures", "Pictures", listed), ("cells", "Cells", True), ("search", "Search", True),
-              ("training", "Training", True), ("methods", "Methods", True), ("detectors", "Detectors", True),
+              ("pictures", "Pictures", listed), ("cells", "Cells", "search" in sections),
+              ("search", "Search", "search" in sections), ("training", "Training", "training" in sections),
+              ("methods", "Methods", True), ("detectors", "Detectors", True),
               ("config", "Configuration", True)]
     return [(anchor, title) for anchor, title, there in places if there]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from configs.files import read_rows
 from forgeries.readers import AUTHENTIC
@@ -29,13 +30,13 @@ def closing_table(folder: Path) -> str:
         after = "" if forged[0]["perturbation"] == "none" else f" after {forged[0]['perturbation']}"
         counts = f"{forged[0]['count']} pictures of {forged[0]['sources']} photographs a method"
         parts += [f"Mean AUC per picture{after}, 95 % interval below; chance is 0.5; {counts}", "", _grid(forged)]
-        parts += [f"{detector} does not detect {', '.join(methods)} (interval reaches below {NOT_DETECTED})."
-                  for detector, methods in not_detected(forged).items()]
+        parts += [fill(f"{detector} does not detect {', '.join(methods)} (interval reaches below {NOT_DETECTED}).",
+                       LINE) for detector, methods in not_detected(forged).items()]
     parts += _perturbed(rows)
     alarms = [f"{row['detector']} {float(row['false_alarm']):.1%}" for row in first
               if row["method"] == AUTHENTIC and row["false_alarm"]]
     if alarms:
-        parts.append(f"Flagged at 0.5 in authentic pictures: {', '.join(alarms)} of their area.")
+        parts.append(fill(f"Flagged at 0.5 in authentic pictures: {', '.join(alarms)} of their area.", LINE))
     failures: dict[str, int] = {}
     for row in summary:
         if not is_mean(row["method"]) and row["failures"] not in ("", "0"):
@@ -68,11 +69,11 @@ def _perturbed(rows: Sequence[Row]) -> list[str]:
 
 def not_detected(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Methods by detector, of those that it cannot be said to find."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {row["detector"]: [] for row in rows}
     for row in rows:
         if not is_mean(row["method"]) and row["auc"] and float(row["auc_low"]) < NOT_DETECTED:
-            found.setdefault(row["detector"], []).append(row["method"])
-    return found
+            found[row["detector"]].append(row["method"])
+    return {detector: methods for detector, methods in found.items() if methods}
 
 
 def is_mean(method: str) -> bool:

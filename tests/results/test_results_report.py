@@ -162,8 +162,14 @@ def test_a_run_before_these_columns_is_shown(undrawn, run):
 
 
 def test_an_unfinished_folder_is_shown(tmp_path):
-    write_atomic(tmp_path / "config.yaml", CONFIG)
-    assert "No search in this run" in text_of(tmp_path)
+    write_atomic(tmp_path / "config.yaml", CONFIG + "\nstages: [search, retrain]")
+    assert "No search in this run" in text_of(tmp_path) and "Nothing was retrained" in text_of(tmp_path)
+
+
+def test_a_run_that_only_benchmarks_says_nothing_of_a_search(tmp_path):
+    write_atomic(tmp_path / "config.yaml", CONFIG + "\nstages: [benchmark, report]")
+    text = text_of(tmp_path)
+    assert not any(words in text for words in ("No search in this run", "Nothing was retrained", "Strategy "))
 
 
 def test_all_figures_are_in_tensorboard_once(run):
