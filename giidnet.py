@@ -53,12 +53,13 @@ def registries() -> "Names":
     from forgeries.methods import check_method
     from forgeries.perturbations import check_name
     from results.pooling import check_pooling
+    from results.records import VARIANTS
     from retrain import list_trainees
     from search import list_strategies
     from search_space import list_operations
-    return {"poolings": check_pooling, "methods": check_method, "masks": check_kind, "perturbations": check_name,
-            "operations": list_operations(), "strategies": list_strategies(), "trainees": list_trainees(),
-            "streams": list(STREAMS)}
+    return {"poolings": check_pooling, "variants": VARIANTS, "methods": check_method, "masks": check_kind,
+            "perturbations": check_name, "operations": list_operations(), "strategies": list_strategies(),
+            "trainees": list_trainees(), "streams": list(STREAMS)}
 
 
 def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet | None") -> None:

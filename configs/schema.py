@@ -406,6 +406,9 @@ class Benchmark(Section):
     or `share-VALUE` (share of the pixels from that value on)."""
     fractions: Annotated[list[Fraction], Field(min_length=1)] = [0.01, 0.05, 0.1, 0.25]
     """Bounds between the sizes of masks that are told apart, as shares of the picture."""
+    variants: Annotated[list[Annotated[str, known("variants")]], AfterValidator(distinct)] = []
+    """Published protocols of scoring (docs/metrics.md) whose numbers stand in a table of their own, under their names:
+    iid-net, imdlbenco, trufor, mvss."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     """Resamples of each confidence interval."""
     smallest: Fraction = 0.02

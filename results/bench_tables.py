@@ -18,7 +18,7 @@ def all_sheets(bench: Bench) -> dict[str, Sheet]:
     """Every table that there are results for, by name; those of a metric are called `scores-<metric>`."""
     if not bench.summary:
         return {}
-    sheets = [*(scores(bench, metric) for metric in bench.metrics), *pooled(bench), *pictures(bench),
+    sheets = [*(scores(bench, metric) for metric in bench.metrics), *pooled(bench), *variants(bench), *pictures(bench),
               *false_alarms(bench), *matrix(bench), *left_out(bench), *robustness(bench), *sizes(bench),
               *comparisons(bench), *ranks(bench), *power(bench), *variance(bench), *detectors(bench), *failures(bench)]
     return {sheet.name: sheet for sheet in sheets}
@@ -134,6 +134,22 @@ def robustness(bench: Bench) -> list[Sheet]:
     return [Sheet("robustness", f"AUC after a perturbation, {words(bench.main)}",
                   [Column("detector", text=True), *map(Column, names)], mark_best(rows, range(1, len(names) + 1)),
                   heat=True)] if len(names) > 1 and bench.main else []
+
+
+def variants(bench: Bench) -> list[Sheet]:
+    """Numbers as published evaluation code computes them, a table a protocol."""
+    rows = [row for row in bench.first(bench.variants) if row["method"] == "all"]
+    found = []
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        own = [row for row in rows if row["variant"] == variant]
+        numbers = list(dict.fromkeys(row["number"] for row in own))
+        # Of several seeds, the first.
+        cells = {(row["detector"], row["number"]): row for row in reversed(own)}
+        found.append(Sheet(f"variant-{variant}", f"As {variant} scores: all pictures, authentic ones among them",
+                           [Column("detector", text=True), *(Column(name.replace("_", " ")) for name in numbers)],
+                           [[Cell(name), *(number(cells[name, key].get("value")) for key in numbers)]
+                            for name in bench.detectors if (name, numbers[0]) in cells]))
+    return found
 
 
 def sizes(bench: Bench) -> list[Sheet]:

@@ -55,6 +55,7 @@ class Bench:
     variance: Sequence[Row]
     power: Sequence[Row]
     thresholds: Sequence[Row]
+    variants: Sequence[Row]
 
     @property
     def perturbations(self) -> list[str]:
@@ -141,4 +142,4 @@ def read_bench(folder: Path) -> Bench:
     about = folder / "benchmark.json"
     return Bench(folder, json.loads(about.read_text()) if about.exists() else {}, *(
         read_rows(folder / f"{name}.csv") for name in ("summary", "pooled", "images", "sizes", "comparisons", "ranks",
-                                                       "variance", "power", "thresholds")))
+                                                       "variance", "power", "thresholds", "variants")))

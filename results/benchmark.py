@@ -7,7 +7,7 @@ soon as it is there; then all rows become `records.csv`, and from it come all ta
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ from results.fingerprints import of_dataset, of_photos
 from results.guards import Finding
 from results.maps import MapCache, map_cache
 from results.metrics import auc, best_threshold, image_threshold, pool, rank
+from results.metrics.variants import VARIANTS
 from results.parts import Part, Writer, finished, read_parts
-from results.records import METRICS, RECORDS, VALIDATION
+from results.records import METRICS, RECORDS, VALIDATION, VARIANT_ROWS
 from results.summary import write_summaries
 
 SPLIT, THRESHOLDS = "test", "threshold"
@@ -384,11 +385,40 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
     if not complete:
         findings = [*findings, Finding("partial", "", f"{counts['rows']} of {counts['expected']} maps were scored; "
                                        "the rest is missing from every number", True)]
+    if config.benchmark.variants:
+        write_rows(out / "variants.csv", VARIANT_ROWS, _variants(bench, sets))
     write_json(out / "benchmark.json", describe(bench, findings, counts["expected"], complete))
     write_summaries(out, config.benchmark.bootstrap, config.seed, config.benchmark.smallest,
                     config.benchmark.fractions)
     if complete:
         shutil.rmtree(bench.parts, ignore_errors=True)
+
+
+def _variants(bench: Bench, sets: Sequence[CaseSet]) -> Iterator[dict[str, Any]]:
+    """What published evaluation code would say: of each method's pictures, and of all together."""
+    for perturbation, group in groupby(sets, key=lambda one: one.perturbation):
+        own = list(group)
+        parts = {one.method: [one] for one in own if one.method != AUTHENTIC} | {"all": own}
+        for entry, (method, chosen), name in product(bench.entries, parts.items(), bench.config.benchmark.variants):
+            counted = [0]
+            found = VARIANTS[name].function(_pairs(bench, entry, chosen, counted)) if chosen else {}
+            for number, value in found.items():
+                yield {"detector": entry.name, "seed": entry.seed, "perturbation": perturbation, "method": method,
+                       "variant": name, "number": number, "value": _text(value), "pictures": counted[0]}
+
+
+def _pairs(bench: Bench, entry: Entry, sets: Sequence[CaseSet], counted: list[int]) \
+        -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Maps with their masks, of all pictures that have a map."""
+    for one in sets:
+        for case in load_cases(one.cases, range(one.length), bench.config.forgeries.workers):
+            try:
+                probability = find_map(bench, entry, one, case)
+            except Exception:
+                # It stands in records.csv, with its message.
+                continue
+            counted[0] += 1
+            yield probability, case.mask
 
 
 def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete: bool) -> dict[str, Any]:

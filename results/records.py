@@ -31,6 +31,13 @@ VALIDATION = ("detector", "seed", "threshold", "image_threshold", "pictures", "a
 """Columns of `thresholds.csv`: what was chosen on validation photographs, and on how many forgeries and authentic ones
 of them."""
 
+VARIANTS = ("iid-net", "imdlbenco", "trufor", "mvss")
+"""Published protocols of scoring, see `results.metrics.variants`."""
+
+VARIANT_ROWS = ("detector", "seed", "perturbation", "method", "variant", "number", "value", "pictures")
+"""Columns of `variants.csv`; `method` is also "all": the forged pictures of all methods and the authentic ones as one
+dataset. `pictures` have a map."""
+
 TEXTS = ("detector", "seed", "method", "kind", "seen", "perturbation", "perturbation_seen", "image", "source",
          "mask_kind", "error")
 NUMBERS = tuple(name for name in RECORDS if name not in TEXTS)

@@ -139,6 +139,7 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
                           for name, found in not_detected(first).items()),
         "sections": sections, "navigation": _navigation(sections, bool(listing.rows)),
         "matrices": [name for name in sheets if name.startswith("matrix-")],
+        "published": [name for name in sheets if name.startswith("variant-")],
         "robustness": [name for name in figures if name.startswith("robustness_") and name != "robustness_chains"],
         "curve_methods": bench.unseen, "main_words": words(bench.main),
         "after": after(bench.perturbations[0]) if bench.summary else "",

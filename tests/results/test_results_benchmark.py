@@ -12,8 +12,8 @@ from sklearn.metrics import f1_score
 
 from configs.cache import FOLDER
 from configs.errors import UserError
-from configs.files import read_rows, write_rows
-from configs.load import load_config
+from configs.files import read_rows, write_atomic, write_rows
+from configs.load import dump_config, load_config
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
 from detectors.sources import Source
@@ -24,6 +24,7 @@ from results.benchmark import by_rank, run_benchmark, validation_methods
 from results.cases import AuthenticCases, ForgedCases, ReadCases, load_cases
 from results.parts import Part, Writer, finished, read_parts
 from results.records import METRICS, RECORDS
+from results.report import write_report
 from results.tables import closing_table
 
 OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4", "benchmark.authentic=3",
@@ -400,3 +401,17 @@ def test_read_cases_are_perturbed_the_same_each_time_and_each_in_its_own_way(dat
 def test_an_entry_is_labelled_with_its_seed(detectors):
     entry = benchmark.Entry("one", "", "one", detectors("one", "cpu"))
     assert entry.label == "one" and replace(entry, seed="3").label == "one seed 3"
+
+
+def test_published_protocols_score_the_same_maps_under_their_names(tmp_path, detectors):
+    rows = bench(tmp_path, "benchmark.variants=[iid-net, mvss]", "benchmark.perturbations=[none]")
+    found = {(row["detector"], row["method"], row["variant"], row["number"]): row
+             for row in read_rows(tmp_path / "results" / "variants.csv")}
+    aucs = [float(row["auc"]) for row in rows if row["detector"] == "dark" and row["method"] == "NS"]
+    assert float(found["dark", "NS", "iid-net", "auc"]["value"]) == pytest.approx(100 * np.mean(aucs))
+    assert found["dark", "NS", "iid-net", "auc"]["pictures"] == "4"
+    # Of authentic pictures the published code has no AUC.
+    assert found["dark", "all", "iid-net", "auc"]["value"] == ""
+    assert found["dark", "all", "mvss", "specificity"]["pictures"] == "11"
+    write_atomic(tmp_path / "config.yaml", dump_config(load_config("quick", OVERRIDES)))
+    assert "As mvss scores" in write_report(tmp_path).read_text()
