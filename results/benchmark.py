@@ -294,7 +294,8 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) 
            "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], str.__eq__),
            "perturbation": one.perturbation,
            "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
-           "image": case.name, "source": case.source, "mask_kind": case.mask_kind,
+           "image": case.name, "source": case.source,
+           "digest": case.digest, "mask_kind": case.mask_kind,
            "mask_fraction": _text(float(case.mask.mean())), "pixels": str(case.mask.size)}
     try:
         probability = find_map(bench, entry, one, case)

@@ -1,7 +1,9 @@
 """Pictures to test on, with their masks: forged from photographs, unforged, or read from a dataset."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -29,6 +31,14 @@ class TestCase:
     mask_kind: str
     image: np.ndarray
     mask: np.ndarray
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the pixels of both: 16 hexadecimal digits."""
+        found = hashlib.blake2b(repr(self.image.shape).encode(), digest_size=8)
+        found.update(np.ascontiguousarray(self.image).data)
+        found.update(np.packbits(self.mask).data)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = ("detector", "seed", "method", "kind", "seen", "perturbation", "perturbation_seen", "image", "source",
-        "mask_kind", "mask_fraction", "pixels")
+        "digest", "mask_kind", "mask_fraction", "pixels")
 """What a row of `records.csv` is of. `seed` is the training's, empty where there is none; the `kind` of a method is
 "classical", "learned", "diffusion", "authentic" or "unknown"; `seen` is "seen", "unseen" or "unknown"; `mask_fraction`
-is the share of the `pixels` that is marked."""
+is the share of the `pixels` that is marked. `digest` is of the pixels of picture and mask: the same case in any run."""
 
 METRICS = ("auc", "ap", "f1", "iou", "mcc", "precision", "recall", "balanced_accuracy", "boundary_f1",
            "best_f1", "best_iou", "best_mcc", "val_f1", "val_iou", "val_mcc", "calibration_error", "false_alarm",
@@ -39,7 +39,7 @@ VARIANT_ROWS = ("detector", "seed", "perturbation", "method", "variant", "number
 dataset. `pictures` have a map."""
 
 TEXTS = ("detector", "seed", "method", "kind", "seen", "perturbation", "perturbation_seen", "image", "source",
-         "mask_kind", "error")
+         "digest", "mask_kind", "error")
 NUMBERS = tuple(name for name in RECORDS if name not in TEXTS)
 
 
