@@ -90,6 +90,11 @@ def _product(name: str, folder: Path) -> Path:
                      "benchmark": "results/summary.csv", "report": "results/report.html"}[name]
 
 
+def _finished(name: str, folder: Path) -> bool:
+    """Whether nothing of a stage is left to do; parts of a benchmark are kept until it is complete."""
+    return _product(name, folder).exists() and not (name == "benchmark" and (folder / "results" / "parts").exists())
+
+
 def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool) -> None:
     """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished. Before a benchmark
     whose protocol trains comes the retraining.
@@ -107,7 +112,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
         _check_alone(", ".join(stages))
     _check_methods(config, stages)
     if _variable("RANK", 0):
-        if not _product(stages[0], folder).exists():
+        if not _finished(stages[0], folder):
             from forgeries.photos import find_photos
             _run_stage(stages[0], config, folder, find_photos(config.photos, config.forgeries.image_size)
                        if _needs_photos(config, stages) else None)
@@ -122,7 +127,7 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
             raise UserError(f"{folder}: already holds a {started[0]}; add --resume to continue it, "
                             "or name another --out")
         write_atomic(saved, dump_config(config))
-        pending = [name for name in stages if name == "report" or not _product(name, folder).exists()]
+        pending = [name for name in stages if name == "report" or not _finished(name, folder)]
         photos = _photos(config, folder) if _needs_photos(config, pending) else None
         if "search" in stages and "search" not in pending:
             # A kill may come between the last file of a search and its end.

@@ -44,6 +44,13 @@ def increasing(value: list[float]) -> list[float]:
     return value
 
 
+def rising(value: list[float]) -> list[float]:
+    """Accepts numbers each larger than the one before."""
+    if any(low >= high for low, high in itertools.pairwise(value)):
+        raise ValueError("must rise from each number to the next")
+    return value
+
+
 def distinct(value: list[str]) -> list[str]:
     """Accepts a list without repetition."""
     if len(set(value)) < len(value):
@@ -402,9 +409,9 @@ class Benchmark(Section):
     data: str | None = None
     """A dataset to test on instead of forging test photographs: a folder or a list, in any layout of docs/data.md."""
     pooling: Annotated[str, known("poolings")] = "top-0.01"
-    """How a map becomes the score of its picture: `max`, `mean`, `top-SHARE` (mean of the highest share of the pixels)
-    or `share-VALUE` (share of the pixels from that value on)."""
-    fractions: Annotated[list[Fraction], Field(min_length=1)] = [0.01, 0.05, 0.1, 0.25]
+    """How a map becomes the score of its picture: `max`, `mean`, `top-SHARE` (mean of the highest share of the pixels),
+    `share-VALUE` (share of the pixels from that value on) or `p-norm-P`."""
+    fractions: Annotated[list[Fraction], Field(min_length=1), AfterValidator(rising)] = [0.01, 0.05, 0.1, 0.25]
     """Bounds between the sizes of masks that are told apart, as shares of the picture."""
     variants: Annotated[list[Annotated[str, known("variants")]], AfterValidator(distinct)] = []
     """Published protocols of scoring (docs/metrics.md) whose numbers stand in a table of their own, under their names:
@@ -413,7 +420,7 @@ class Benchmark(Section):
     """Resamples of each confidence interval."""
     smallest: Fraction = 0.02
     """The smallest difference between two detectors that matters: what the analysis of power asks for."""
-    gallery: Annotated[int, Field(ge=0)] = 3
+    gallery: Annotated[int, Field(ge=0, le=100)] = 3
     """Pictures per method shown in the report, evenly from the best to the worst: of 3 best, median and worst."""
     map_cache_gigabytes: Annotated[float, Field(ge=0)] = 4.0
     """Disk space for maps, so that no detector looks at a picture twice; 0 keeps none."""

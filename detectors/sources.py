@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,8 @@ UNKNOWN: Mapping[str, Any] = {"methods": None, "perturbations": None, "photos": 
 UNTRAINED: Mapping[str, Any] = {"methods": [], "perturbations": [], "photos": {}}
 """Provenance of what was trained on nothing."""
 
-NAME = r"[A-Za-z0-9][\w.+-]*"
+NAME = r"[A-Za-z0-9][\w.+-]{0,63}"
+"""Of detectors: it becomes the name of files."""
 MAP_SUFFIXES = (".npy", ".png", ".tif", ".tiff")
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -100,7 +102,10 @@ def open_source(spec: str, device: str = "cpu") -> Source:
 def split_name(spec: str) -> tuple[str | None, str]:
     """Name and rest of NAME=SPEC; without a name (None), or where a file is called so, the whole."""
     named = re.fullmatch(rf"({NAME})=(.+)", spec)
-    return (named[1], named[2]) if named and not Path(spec).exists() else (None, spec)
+    with suppress(OSError):  # a name too long for a file
+        if Path(spec).exists():
+            return None, spec
+    return (named[1], named[2]) if named else (None, spec)
 
 
 def check_map(probability: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -131,8 +136,9 @@ def _open_checkpoint(path: Path, device: str) -> Source:
     loaded = load_detector(path, device)
     file = path / "model.safetensors" if path.is_dir() else path
     name = file.resolve().parent.name if file.name == "model.safetensors" else file.stem
-    return Source(name, "checkpoint", loaded.name, _of_module(loaded.module), loaded.provenance, digest(file),
-                  count_parameters(loaded.module), loaded.provenance.get("seed"))
+    provenance = {**UNKNOWN, **loaded.provenance}
+    return Source(name, "checkpoint", loaded.name, _of_module(loaded.module), provenance, digest(file),
+                  count_parameters(loaded.module), provenance.get("seed"))
 
 
 def _open_registered(name: str, device: str) -> Source:
@@ -160,8 +166,9 @@ def _open_onnx(path: Path, device: str) -> Source:
         raise UserError(f'{path}: onnxruntime is not installed; pip install -e ".[onnx]"') from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    wanted = ["CUDAExecutionProvider"] * device.startswith("cuda") + ["CPUExecutionProvider"]
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    card = {"device_id": torch.device(device).index or 0}
+    wanted = [("CUDAExecutionProvider", card)] * device.startswith("cuda") + [("CPUExecutionProvider", {})]
+    providers = [(name, more) for name, more in wanted if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # of the runtime's own many types

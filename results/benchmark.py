@@ -4,6 +4,7 @@ Thresholds are chosen first, on forgeries of validation photographs; then test p
 soon as it is there; then all rows become `records.csv`, and from it come all tables.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,24 +23,37 @@ from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.progress import Progress
 from configs.schema import RunConfig
 from detectors.inference import to_grey
-from detectors.sources import Source, check_map, open_source
+from detectors.sources import MapSizeError, Source, check_map, open_source
 from forgeries.methods import family, list_methods, method_names
 from forgeries.perturbations import covers, expand
 from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
 from results import guards
-from results.cases import AuthenticCases, CaseSet, ForgedCases, ReadCases, TestCase, load_cases
+from results.cases import (
+    AuthenticCases,
+    CaseSet,
+    ForgedCases,
+    ReadCases,
+    TestCase,
+    Unreadable,
+    in_words,
+    load_cases,
+)
 from results.fingerprints import of_dataset, of_photos
-from results.guards import Finding
-from results.maps import MapCache, map_cache
+from results.guards import Finding, Fingerprint
+from results.maps import MapCache, code_digest, map_cache
 from results.metrics import auc, best_threshold, image_threshold, pool, rank
 from results.metrics.variants import VARIANTS
 from results.parts import Part, Writer, finished, read_parts
 from results.records import METRICS, RECORDS, VALIDATION, VARIANT_ROWS
 from results.summary import write_summaries
+from results.tables import is_mean
 
 SPLIT, THRESHOLDS = "test", "threshold"
 """Random streams of test pictures, and of those that thresholds are chosen on."""
+
+WRONG_SIZE = "map size: "
+"""Begins the error of a map of another size than its picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +110,22 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     entries = open_entries(settings.detectors, settings.baselines, folder, str(fabric.device))
     read = read_by_method(Path(settings.data)) if settings.data else {}
     sets = case_sets(config, photos.test if photos else (), read)
-    findings = guards.apply(_findings(config, entries, photos, read, sets), settings.allow)
+    tested = of_dataset(Path(settings.data), read) if settings.data else of_photos(photos.test if photos else ())
+    validation = of_photos(photos.val) if photos and settings.validation else []
+    findings = guards.apply(_findings(entries, tested, validation, sets), settings.allow)
     bench = Bench(config, out / "parts", entries, map_cache(settings.map_cache_gigabytes), fabric.global_rank,
                   fabric.world_size, fabric.device.type)
-    _check_unchanged(bench)
     partial = "partial" in settings.allow and any(bench.parts.rglob("*.jsonl"))
-    if not partial and photos and settings.validation:
+    # No process writes before all have looked.
+    fabric.barrier()
+    _check_unchanged(bench, [*tested, *validation], read)
+    if photos and settings.validation:
         chosen = validation_sets(config, entries, photos.val)
-        _score(bench, THRESHOLDS, chosen, "thresholds")
-        fabric.barrier()
+        if not partial:
+            _score(bench, THRESHOLDS, chosen, "thresholds")
+            fabric.barrier()
         bench = replace(bench, thresholds={entry.label: choose_threshold(bench, entry, chosen) for entry in entries})
+        findings += _without_maps(bench, chosen)
     if not partial:
         _score(bench, SPLIT, dict.fromkeys(sets, entries), "benchmark")
         fabric.barrier()
@@ -137,6 +157,7 @@ def open_entries(specs: Sequence[str], baselines: Sequence[str], folder: Path, d
         if len(found) > 1 and not all(named for _, named, _ in found):
             raise UserError(f"benchmark.detectors: two checkpoints are called {name}; give names as in "
                             f"first={found[0][0]}, the same name for seeds of one detector")
+        _check_seeds(name, [source for _, _, source in found])
         seeds = [(source.provenance.get("protocol") or {}).get("training_seed", source.seed) for _, _, source in found]
         labels = [str(seed) for seed in seeds] if None not in seeds and len(set(seeds)) == len(seeds) \
             else [str(number) for number in range(len(found))]
@@ -146,10 +167,32 @@ def open_entries(specs: Sequence[str], baselines: Sequence[str], folder: Path, d
     return sorted(entries, key=lambda entry: (order[entry.name], entry.seed))
 
 
+def _check_seeds(name: str, sources: Sequence[Source]) -> None:
+    """Those of one name differ by the seed alone, as far as they tell.
+
+    Raises:
+        UserError: they do not.
+    """
+    if len({source.digest for source in sources if source.digest}) < sum(bool(source.digest) for source in sources):
+        raise UserError(f"benchmark.detectors: two of those called {name} are the same; name each once")
+    kinds = {(source.detector, source.parameters, tuple(source.provenance["methods"] or ())) for source in sources}
+    if len(kinds) > 1:
+        raise UserError(f"benchmark.detectors: those called {name} are of different networks or training methods, and "
+                        "so no seeds of one detector; give them names of their own")
+
+
 def case_sets(config: RunConfig, photos: Sequence[Photo], read: Mapping[str, Cases]) -> list[CaseSet]:
-    """Test cases by perturbation and method, unforged ones last."""
+    """Test cases by perturbation and method, unforged ones last.
+
+    Raises:
+        UserError: a method's name cannot stand in the tables.
+    """
     settings = config.benchmark
     specs = {} if read else dict(zip(method_names(settings.methods), settings.methods, strict=True))
+    for name in read:
+        if is_mean(name) or not name.isprintable():
+            raise UserError(f"{settings.data}: a method called {name!r}: such a name is taken for a mean, or cannot be "
+                            "printed; rename it")
     found = []
     for perturbation in expand(settings.perturbations):
         found += [CaseSet(perturbation, method, family(method), ReadCases(cases, perturbation, config.seed), len(cases))
@@ -206,7 +249,7 @@ def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequenc
         forged = one.method != AUTHENTIC
         if forged:
             methods.append(one.method.rpartition("-")[0])
-        for part in sorted(read_parts(_place(bench, THRESHOLDS, one, entry)), key=lambda part: part.index):
+        for part in read_parts(_place(bench, THRESHOLDS, one, entry)):
             if part.histogram is not None:
                 scores.append(float(part.row["score"]))
                 labels.append(forged)
@@ -218,20 +261,31 @@ def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequenc
                      count, len(labels) - count, tuple(methods))
 
 
-def _findings(config: RunConfig, entries: Sequence[Entry], photos: PhotoSet | None, read: Mapping[str, Cases],
+def _findings(entries: Sequence[Entry], tested: Sequence[Fingerprint], validation: Sequence[Fingerprint],
               sets: Sequence[CaseSet]) -> list[Finding]:
     """What guards find before anything is scored."""
-    settings = config.benchmark
-    tested = of_dataset(Path(settings.data), read) if settings.data else of_photos(photos.test if photos else ())
-    validation = of_photos(photos.val) if photos and settings.validation else []
     methods, perturbations = ({getattr(one, key): None for one in sets} for key in ("method", "perturbation"))
     found: list[Finding] = []
-    for name, trained in ((entry.label, entry.source.provenance) for entry in entries):
+    for entry in entries:
+        name, trained = entry.label, entry.source.provenance
         found += guards.trained_on(name, trained, [(photo.label, photo.digest) for photo in tested])
         found += guards.near_duplicates_of(name, trained, {photo.label: photo.hash for photo in tested})
-        found += guards.threshold_on_test(name, validation, tested)
+        if entry.source.kind != "maps":
+            found += guards.threshold_on_test(name, validation, tested)
         found += guards.seen_methods(name, trained, methods)
         found += guards.seen_perturbations(name, trained, perturbations)
+    return found
+
+
+def _without_maps(bench: Bench, sets: "Mapping[CaseSet, Sequence[Entry]]") -> list[Finding]:
+    """Detectors that failed on pictures of their validation."""
+    found = []
+    for entry in bench.entries:
+        chosen = bench.thresholds[entry.label]
+        asked = sum(one.length for one, entries in sets.items() if entry in entries)
+        if missing := asked - chosen.pictures - chosen.authentic:
+            found.append(Finding("validation-failures", entry.label, f"has no map of {missing} of {asked} validation "
+                                 "pictures; its thresholds are of the others", True))
     return found
 
 
@@ -246,20 +300,26 @@ def _place(bench: Bench, split: str, one: CaseSet, entry: Entry) -> Path:
     return bench.parts / split / one.perturbation / one.method / entry.label
 
 
-def _check_unchanged(bench: Bench) -> None:
-    """Rows of an interrupted run are of the same detectors.
+def _check_unchanged(bench: Bench, photos: Sequence[Fingerprint], read: Mapping[str, Cases]) -> None:
+    """Rows of an interrupted run are of the same detectors and pictures.
 
     Raises:
-        UserError: weights have changed since.
+        UserError: weights or files have changed since.
     """
-    path = bench.parts / "detectors.csv"
-    rows = [{"detector": entry.label, "digest": entry.source.digest or ""} for entry in bench.entries]
+    path = bench.parts / "began.csv"
+    files = hashlib.sha256(repr([(photo.label, photo.digest) for photo in photos]).encode())
+    for case in (case for cases in read.values() for case in cases):
+        changed = case.mask.stat().st_mtime_ns if isinstance(case.mask, Path) else 0
+        files.update(f"{case.method} {case.name} {case.mask} {changed}".encode("utf-8", "surrogateescape"))
+    rows = [{"what": entry.label, "digest": entry.source.digest or ""} for entry in bench.entries]
+    rows.append({"what": "the test pictures", "digest": files.hexdigest()})
     known = read_rows(path)
     if known and known != rows:
-        changed = [row["detector"] for row in known if row not in rows] or [rows[-1]["detector"]]
-        raise UserError(f"{', '.join(changed)}: changed since this benchmark began; delete {bench.parts} to score anew")
+        changed_ones = [row["what"] for row in known if row not in rows] or [rows[-1]["what"]]
+        raise UserError(f"{', '.join(changed_ones)}: changed since this benchmark began; delete {bench.parts} to score "
+                        "anew")
     if bench.rank == 0 and not known:
-        write_rows(path, ("detector", "digest"), rows)
+        write_rows(path, ("what", "digest"), rows)
 
 
 def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", title: str) -> None:
@@ -288,22 +348,23 @@ def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", 
                 writer.close()
 
 
-def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) -> Part:
+def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase | Unreadable) -> Part:
     trained_on = entry.source.provenance
     row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
            "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], str.__eq__),
            "perturbation": one.perturbation,
            "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
-           "image": case.name, "source": case.source,
-           "digest": case.digest, "mask_kind": case.mask_kind,
-           "mask_fraction": _text(float(case.mask.mean())), "pixels": str(case.mask.size)}
+           "image": case.name, "source": case.source}
+    if isinstance(case, Unreadable):
+        return Part(index, {**row, "error": case.what}, None)
+    row |= {"digest": case.digest, "mask_kind": case.mask_kind, "mask_fraction": _text(float(case.mask.mean())),
+            "pixels": str(case.mask.size)}
     try:
         probability = find_map(bench, entry, one, case)
     except Exception as error:
         # Whatever a network or a user's function raises, for this picture alone.
-        text = " ".join(str(error).split())
-        return Part(index, {**row, "error": text if isinstance(error, ValueError | UserError)
-                            else f"{type(error).__name__}: {text}"}, None)
+        size = WRONG_SIZE if isinstance(error, MapSizeError) else ""
+        return Part(index, {**row, "error": size + in_words(error)}, None)
     ranked = rank(probability, case.mask)
     numbers = ranked.numbers(bench.thresholds.get(entry.label, Threshold()).pixel)
     row |= {key: _text(numbers[key]) for key in (*METRICS, "best_threshold")}
@@ -325,12 +386,17 @@ def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.nda
 
     if bench.cache is None or entry.source.digest is None:
         return predict()
-    network = " ".join((entry.source.digest, bench.device, bench.config.precision, *versions().values()))
+    network = " ".join((entry.source.digest, bench.device, code_digest(), *versions().values()))
     return bench.cache.find(network, case.image, predict)
 
 
 def _text(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.9g}"
+
+
+def _exact(value: float) -> str:
+    """A threshold is compared with scores: rounded, it may become one of them."""
+    return "" if np.isnan(value) else repr(float(value))
 
 
 def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[Finding]) -> None:
@@ -347,7 +413,7 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
             for one in sets:
                 scores: dict[int, list[float]] = {}
                 for entry in bench.entries:
-                    parts = sorted(read_parts(_place(bench, SPLIT, one, entry)), key=lambda part: part.index)
+                    parts = read_parts(_place(bench, SPLIT, one, entry))
                     counts["rows"] += len(parts)
                     found = [part.histogram for part in parts if part.histogram is not None]
                     if found:
@@ -370,16 +436,19 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
         write_rows(out / "records.csv", RECORDS, rows())
         write_atomic(out / "curves.safetensors", save(curves))
         write_rows(out / "thresholds.csv", VALIDATION, [
-            {"detector": entry.name, "seed": entry.seed, "threshold": _text(found.pixel),
-             "image_threshold": _text(found.image), "pictures": found.pictures, "authentic": found.authentic,
+            {"detector": entry.name, "seed": entry.seed, "threshold": _exact(found.pixel),
+             "image_threshold": _exact(found.image), "pictures": found.pictures, "authentic": found.authentic,
              "methods": " ".join(found.methods)}
             for entry in bench.entries if (found := bench.thresholds.get(entry.label, Threshold()))])
         shutil.rmtree(out / "gallery", ignore_errors=True)
         for one, ranks in chosen.items():
             for rank, index in ranks:
                 _show(bench, out / "gallery" / one.method / rank, one, index, board)
+    if not counts["rows"]:
+        raise UserError(f"{bench.parts}: no test picture was scored before the interruption; continue without "
+                        "benchmark.allow=[partial]")
     for label, errors in failures.items():
-        if sizes := [error for error in errors if error.startswith(("map ", "takes pictures of "))]:
+        if sizes := [error for error in errors if error.startswith(WRONG_SIZE)]:
             findings = [*findings, Finding("map-size", label, f"gave {len(sizes)} maps of another size than the "
                                            f"picture ({sizes[0]}); they count as failures", True)]
     complete = counts["rows"] == counts["expected"]
@@ -413,6 +482,8 @@ def _pairs(bench: Bench, entry: Entry, sets: Sequence[CaseSet], counted: list[in
     """Maps with their masks, of all pictures that have a map."""
     for one in sets:
         for case in load_cases(one.cases, range(one.length), bench.config.forgeries.workers):
+            if isinstance(case, Unreadable):
+                continue
             try:
                 probability = find_map(bench, entry, one, case)
             except Exception:
@@ -460,7 +531,7 @@ def by_rank(scores: Mapping[int, float], count: int) -> list[tuple[str, int]]:
 
 def _show(bench: Bench, place: Path, one: CaseSet, index: int, board: SummaryWriter) -> None:
     """Writes a picture of the gallery, with the maps of all detectors (of seeds, the first)."""
-    case = next(load_cases(one.cases, [index], 0))
+    case = one.cases[index]
     _write_png(place / "image.png", case.image[..., ::-1])
     _write_png(place / "mask.png", case.mask.astype(np.uint8) * 255)
     scores = {}

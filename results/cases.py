@@ -7,8 +7,9 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
+from configs.errors import UserError
 from configs.schema import RunConfig
 from configs.streams import stream
 from forgeries.dataset import ForgeryDataset, Recipe, draw_square
@@ -39,6 +40,15 @@ class TestCase:
         found.update(np.ascontiguousarray(self.image).data)
         found.update(np.packbits(self.mask).data)
         return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A case that cannot be had, and why."""
+
+    name: str
+    source: str
+    what: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +114,35 @@ class ReadCases(Dataset[TestCase]):
         return TestCase(case.name, case.source, "", after.image, after.mask)
 
 
-def load_cases(cases: "Dataset[TestCase]", indices: Sequence[int], workers: int) -> Iterator[TestCase]:
+def load_cases(cases: "Dataset[TestCase]", indices: Sequence[int], workers: int) -> Iterator[TestCase | Unreadable]:
     """The cases at `indices`, in their order, made by worker processes while detectors run."""
-    return iter(DataLoader(Subset(cases, indices), batch_size=None, num_workers=workers if len(indices) > 1 else 0,
+    return iter(DataLoader(_Tried(cases, indices), batch_size=None, num_workers=workers if len(indices) > 1 else 0,
                            worker_init_fn=_one_thread))
+
+
+class _Tried(Dataset[TestCase | Unreadable]):
+    def __init__(self, cases: "Dataset[TestCase]", indices: Sequence[int]) -> None:
+        self.cases, self.indices = cases, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> TestCase | Unreadable:
+        index = self.indices[place]
+        try:
+            return self.cases[index]
+        except Exception as error:
+            # One broken file is not the end of a day's work.
+            case = self.cases.cases[index] if isinstance(self.cases, ReadCases) else None
+            return Unreadable(case.name if case else f"{index:04d}", case.source if case else "", in_words(error))
+
+
+def in_words(error: Exception) -> str:
+    """One line; the kind of the error where the project did not word it."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: {text}"
 
 
 def _one_thread(worker: int) -> None:
     """Workers share the cores with the detectors."""
     cv2.setNumThreads(0)
-

@@ -2,9 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+import detectors
+import search_space
 from configs.cache import Cache, cache_folder
 
 
@@ -25,6 +29,16 @@ class MapCache(Cache):
         if made.shape == shape and np.isfinite(made).all():
             self.write(key, made.tobytes())
         return made
+
+
+@cache
+def code_digest() -> str:
+    """Of the source of all networks: other code computes other maps of the same weights."""
+    found = hashlib.sha256()
+    for package in (detectors, search_space):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def map_cache(gigabytes: float) -> MapCache | None:

@@ -15,7 +15,7 @@ from results.metrics import BINS
 
 @dataclass(frozen=True)
 class Part:
-    """The row of picture `index`, and its map's histogram int64 2×BINS (None where there is no map)."""
+    """The row of picture `index`, and its map's histogram int64 2×BINS; None where the detector failed."""
 
     index: int
     row: dict[str, str]
@@ -43,20 +43,21 @@ class Writer:
         self.file.close()
 
 
-def read_parts(folder: Path) -> Iterator[Part]:
-    """What all processes of all runs have finished, each picture once, in no order; a torn line is left out."""
-    seen = set()
+def read_parts(folder: Path) -> list[Part]:
+    """What all processes of all runs have finished, by index; a torn line is left out, and of several attempts at a
+    picture the one that gave a map stands."""
+    found: dict[int, dict[str, Any]] = {}
     for line in _lines(folder):
-        if line["index"] not in seen:
-            seen.add(line["index"])
-            counts = line["histogram"]
-            yield Part(line["index"], line["row"], None if counts is None else np.frombuffer(
-                zlib.decompress(base64.b85decode(counts)), "<u4").reshape(2, BINS).astype(np.int64))
+        if line["index"] not in found or found[line["index"]]["histogram"] is None:
+            found[line["index"]] = line
+    return [Part(index, line["row"], None if (counts := line["histogram"]) is None else np.frombuffer(
+        zlib.decompress(base64.b85decode(counts)), "<u4").reshape(2, BINS).astype(np.int64))
+        for index, line in sorted(found.items())]
 
 
 def finished(folder: Path) -> set[int]:
-    """Indices of the pictures that are done."""
-    return {line["index"] for line in _lines(folder)}
+    """Indices of the pictures that there is a map of; the others are tried again."""
+    return {line["index"] for line in _lines(folder) if line["histogram"] is not None}
 
 
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:

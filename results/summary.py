@@ -223,7 +223,9 @@ def _decisions(forged: np.ndarray, authentic: np.ndarray, limit: float) -> tuple
     """Accuracy, balanced accuracy and F1 of the scores of each at a limit; NaN without one."""
     if math.isnan(limit):
         return math.nan, math.nan, math.nan
-    true, false = int(np.sum(forged >= limit)), int(np.sum(authentic >= limit))
+    # As a float of Python it would be rounded to the scores' 32 bits, and may become one of them.
+    exact = np.float64(limit)
+    true, false = int(np.sum(forged >= exact)), int(np.sum(authentic >= exact))
     return ((true + authentic.size - false) / (forged.size + authentic.size),
             (true / forged.size + 1 - false / authentic.size) / 2, 2 * true / (true + false + forged.size))
 

@@ -16,7 +16,7 @@ from configs.files import read_rows, write_atomic, write_rows
 from configs.load import dump_config, load_config
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
-from detectors.sources import Source
+from detectors.sources import MapSizeError, Source
 from forgeries.photos import find_photos
 from forgeries.readers import read_by_method
 from results import benchmark
@@ -145,7 +145,8 @@ def test_a_torn_line_is_left_out_and_not_appended_to(tmp_path):
     first.close()
     path = next(tmp_path.iterdir())
     path.write_bytes(path.read_bytes()[:-5])
-    assert finished(tmp_path) == {0, 1}
+    # What failed is tried again.
+    assert finished(tmp_path) == {1}
     second = Writer(tmp_path, 0)
     for index in (1, 2):
         second.add(Part(index, {"image": f"ü{index}"}, counts))
@@ -173,21 +174,23 @@ def test_a_picture_that_fails_is_counted_with_its_message_and_nothing_else_is_lo
             if number == 1:
                 return values * np.nan
             if number == 2:
-                return values[::2]
+                raise MapSizeError("map 24×48 for a picture of 48×48")
+            raise ValueError("map of my own")
         return values
 
     monkeypatch.setattr(detectors, "map_of", fail)
     rows = bench(tmp_path, "benchmark.perturbations=[none]")
     errors = [row["error"] for row in rows if row["error"]]
-    assert len(rows) == TEST_MAPS // 2 and len(errors) == 3
+    assert len(rows) == TEST_MAPS // 2 and len(errors) == 4
     assert errors[0] == "RuntimeError: out of memory" and "NaN" in errors[1]
-    assert errors[2] == "map 24×48 for a picture of 48×48"
+    assert errors[2:] == ["map size: map 24×48 for a picture of 48×48", "map of my own"]
     assert all(not row[metric] for row in rows if row["error"] for metric in METRICS)
     summary = {(row["detector"], row["method"]): row for row in read_rows(tmp_path / "results" / "summary.csv")}
-    assert (summary["bright", "NS"]["failures"], summary["bright", "NS"]["count"]) == ("3", "1")
+    assert (summary["bright", "NS"]["failures"], summary["bright", "NS"]["count"]) == ("4", "0")
     assert summary["dark", "NS"]["failures"] == "0"
     guards = json.loads((tmp_path / "results" / "benchmark.json").read_text())["guards"]
-    assert [found["detector"] for found in guards if found["guard"] == "map-size"] == ["bright"]
+    assert [(found["detector"], found["what"].split(" of another")[0]) for found in guards
+            if found["guard"] == "map-size"] == [("bright", "gave 1 maps")]
 
 
 def test_maps_are_computed_once_for_all_runs_until_the_weights_change(tmp_path, detectors, monkeypatch):
@@ -287,6 +290,7 @@ def test_a_part_of_a_benchmark_counts_only_where_that_is_allowed_and_is_told(tmp
     rows = bench(tmp_path, "benchmark.allow=[partial]")
     told = json.loads((tmp_path / "results" / "benchmark.json").read_text())
     assert 0 < len(rows) < TEST_MAPS and not told["complete"]
+    assert all(row["threshold"] for row in read_rows(tmp_path / "results" / "thresholds.csv"))
     assert f"{len(rows)} of {TEST_MAPS} maps" in next(found["what"] for found in told["guards"]
                                                       if found["guard"] == "partial")
     # What is there can still be completed.
@@ -415,3 +419,65 @@ def test_published_protocols_score_the_same_maps_under_their_names(tmp_path, det
     assert found["dark", "all", "mvss", "specificity"]["pictures"] == "11"
     write_atomic(tmp_path / "config.yaml", dump_config(load_config("quick", OVERRIDES)))
     assert "As mvss scores" in write_report(tmp_path).read_text()
+
+
+def test_what_failed_is_tried_again_on_resume_and_counted_until_it_works(tmp_path, detectors, monkeypatch):
+    plain, broken = detectors.map_of, [True]
+
+    def fail(spec, image, method, picture):
+        if method == "authentic" and len(detectors.pictures) > 40:
+            raise KeyboardInterrupt
+        if method == "NS" and broken[0]:
+            raise FileNotFoundError("no map yet")
+        return plain(spec, image, method, picture)
+
+    monkeypatch.setattr(detectors, "map_of", fail)
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path)
+    monkeypatch.setattr(detectors, "map_of", plain)
+    broken[0] = False
+    assert not any(row["error"] for row in bench(tmp_path))
+
+
+def test_a_picture_that_cannot_be_read_is_a_failure_of_all(tmp_path, detectors, data):
+    (data / "LAMA" / "images" / "0.png").write_bytes(b"no picture")
+    rows = bench(tmp_path, f"benchmark.data={data}", "benchmark.perturbations=[none]", "benchmark.validation=0")
+    assert [(row["detector"], row["image"], bool(row["error"])) for row in rows] == [
+        ("bright", "0", True), ("bright", "1", False), ("dark", "0", True), ("dark", "1", False)]
+    assert "no picture that can be decoded" in rows[0]["error"]
+
+
+def test_pictures_that_changed_since_the_kill_are_refused(tmp_path, detectors, data, monkeypatch):
+    plain = detectors.map_of
+    monkeypatch.setattr(detectors, "map_of", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    settings = f"benchmark.data={data}", "benchmark.validation=0"
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, *settings)
+    monkeypatch.setattr(detectors, "map_of", plain)
+    for kind in ("images", "masks"):
+        shutil.copy(data / "LAMA" / kind / "0.png", data / "LAMA" / kind / "00.png")
+    with pytest.raises(UserError, match="the test pictures: changed since this benchmark began"):
+        bench(tmp_path, *settings)
+
+
+def test_names_that_tables_cannot_hold_are_refused(tmp_path, detectors, data):
+    (data / "LAMA").rename(data / "mean seen")
+    with pytest.raises(UserError, match="a method called 'mean seen'"):
+        bench(tmp_path, f"benchmark.data={data}")
+
+
+def test_what_is_no_seed_of_one_detector_is_refused(tmp_path, detectors):
+    detectors.digests = {"both": "the same"}
+    with pytest.raises(UserError, match="two of those called both are the same"):
+        bench(tmp_path, "benchmark.detectors=['both=bright', 'both=dark']")
+    detectors.digests = {}
+    found = [detectors("both=bright", "cpu"), replace(detectors("both=dark", "cpu"), parameters=7)]
+    with pytest.raises(UserError, match="those called both are of different networks"):
+        benchmark._check_seeds("both", found)
+
+
+def test_a_threshold_that_is_next_to_a_score_stays_beside_it(tmp_path, detectors, monkeypatch):
+    monkeypatch.setattr(detectors, "map_of", lambda spec, image, *rest: np.full(image.shape[:2], 0.5, np.float32))
+    bench(tmp_path, "benchmark.perturbations=[none]")
+    # A map that tells nothing calls no picture forged, by the threshold of validation.
+    assert {row["f1"] for row in read_rows(tmp_path / "results" / "images.csv")} == {"0.000000"}

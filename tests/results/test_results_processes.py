@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.files import read_rows
 from giidnet import main
 
 ARGUMENTS = ["--config", "seen-unseen", "--detectors", "noise-variance", "random", "forgeries.image_size=48",
@@ -43,6 +44,10 @@ def test_a_killed_benchmark_continues_to_the_same_files(tmp_path, whole):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "results" / "records.csv").exists()
+    # What is there can be looked at, and is completed all the same.
+    main(["benchmark", "--out", str(folder), "--resume", *ARGUMENTS, "benchmark.map_cache_gigabytes=0",
+          "benchmark.allow=[partial]"])
+    assert 0 < len(read_rows(folder / "results" / "records.csv")) < 260
     main(["benchmark", "--out", str(folder), "--resume", *ARGUMENTS, "benchmark.map_cache_gigabytes=0"])
     assert product(folder) == whole
 
