@@ -28,7 +28,7 @@ def closing_table(folder: Path) -> str:
     parts = []
     if forged:
         after = "" if forged[0]["perturbation"] == "none" else f" after {forged[0]['perturbation']}"
-        counts = f"{forged[0]['count']} pictures of {forged[0]['sources']} photographs a method"
+        counts = f"{_range(forged, 'count')} pictures of {_range(forged, 'sources')} photographs a method"
         parts += [f"Mean AUC per picture{after}, 95 % interval below; chance is 0.5; {counts}", "", _grid(forged)]
         parts += [fill(f"{detector} does not detect {', '.join(methods)} (interval reaches below {NOT_DETECTED}).",
                        LINE) for detector, methods in not_detected(forged).items()]
@@ -44,6 +44,12 @@ def closing_table(folder: Path) -> str:
     parts += [f"{detector} failed on {count} picture{'s' * (count > 1)}: see the column error of records.csv."
               for detector, count in failures.items()]
     return "\n".join(parts)
+
+
+def _range(rows: Sequence[Row], key: str) -> str:
+    """Least and largest number of the methods."""
+    found = sorted({int(row[key]) for row in rows if not is_mean(row["method"])})
+    return "–".join(map(str, found[:1] + found[1:][-1:]))
 
 
 def _perturbed(rows: Sequence[Row]) -> list[str]:

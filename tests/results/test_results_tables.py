@@ -22,7 +22,14 @@ def test_no_results_are_said_in_words(tmp_path):
     assert closing_table(tmp_path).startswith("No results yet")
 
 
+def _table(folder, rows):
+    write_rows(folder / "results" / "summary.csv", SUMMARY, rows)
+    return closing_table(folder)
+
+
 def test_closing_table_groups_methods_names_what_is_not_detected_and_fits(tmp_path):
+    assert "24 pictures of 3 photographs a method" in _table(tmp_path, ROWS)
+    assert "7–24 pictures of" in _table(tmp_path, [*ROWS[:-2], {**ROWS[0], "method": "EB", "count": "7"}])
     many = [row("giidnet-released", f"METHOD{i}", "unseen", "0.7", "0.65", "0.75") for i in range(12)]
     write_rows(tmp_path / "results" / "summary.csv", SUMMARY, ROWS + many)
     text = closing_table(tmp_path)
