@@ -23,7 +23,7 @@ from configs.progress import Progress
 from configs.schema import RunConfig
 from detectors.inference import to_grey
 from detectors.sources import Source, check_map, open_source
-from forgeries.methods import family, list_methods, method_names
+from forgeries.methods import canonical, family, list_methods, method_names, same_method
 from forgeries.perturbations import covers, expand
 from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
@@ -190,10 +190,10 @@ def validation_sets(config: RunConfig, entries: Sequence[Entry], photos: Sequenc
 
 def validation_methods(config: RunConfig, provenance: Mapping[str, Any]) -> dict[str, str]:
     """Specs by name of the methods that a detector's thresholds are chosen on."""
-    known = dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
-    known = {name: name for name in list_methods()} | known
-    own = {name: known[name] for name in provenance.get("methods") or () if name in known}
-    return own or dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
+    configured = dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
+    known = {canonical(name): (name, spec) for name, spec in (dict.fromkeys(list_methods(), "") | configured).items()}
+    own = dict(known[key] for key in map(canonical, provenance.get("methods") or ()) if key in known)
+    return {name: spec or name for name, spec in own.items()} or configured
 
 
 def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequence[Entry]]") -> Threshold:
@@ -291,7 +291,7 @@ def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", 
 def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) -> Part:
     trained_on = entry.source.provenance
     row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
-           "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], str.__eq__),
+           "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], same_method),
            "perturbation": one.perturbation,
            "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
            "image": case.name, "source": case.source,

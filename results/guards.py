@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.errors import UserError
 from forgeries.duplicates import NEAR, near_duplicates
+from forgeries.methods import same_method
 from forgeries.perturbations import covers
 from forgeries.readers.cases import AUTHENTIC
 
@@ -91,7 +92,7 @@ def threshold_on_test(name: str, validation: Sequence[Fingerprint], test: Sequen
 def seen_methods(name: str, provenance: Mapping[str, Any], methods: Iterable[str]) -> list[Finding]:
     """A mark for the tested methods that `name` was trained on, or for that it does not say."""
     tested = [method for method in methods if method != AUTHENTIC]
-    return _seen("methods", name, provenance["methods"], tested, str.__eq__)
+    return _seen("methods", name, provenance["methods"], tested, same_method)
 
 
 def seen_perturbations(name: str, provenance: Mapping[str, Any], perturbations: Iterable[str]) -> list[Finding]:
