@@ -152,8 +152,8 @@ def case_sets(config: RunConfig, photos: Sequence[Photo], read: Mapping[str, Cas
     specs = {} if read else dict(zip(method_names(settings.methods), settings.methods, strict=True))
     found = []
     for perturbation in expand(settings.perturbations):
-        found += [CaseSet(perturbation, method, family(method), ReadCases(cases, perturbation, config.seed), len(cases))
-                  for method, cases in read.items()]
+        found += [CaseSet(perturbation, method, family(cases[0].method), ReadCases(cases, perturbation, config.seed),
+                          len(cases), bool(cases[0].method)) for method, cases in read.items()]
         found += [CaseSet(perturbation, method, family(spec), ForgedCases(config, photos, SPLIT, spec, perturbation,
                                                                            settings.images), settings.images)
                   for method, spec in specs.items()]
@@ -224,8 +224,9 @@ def _findings(config: RunConfig, entries: Sequence[Entry], photos: PhotoSet | No
     settings = config.benchmark
     tested = of_dataset(Path(settings.data), read) if settings.data else of_photos(photos.test if photos else ())
     validation = of_photos(photos.val) if photos and settings.validation else []
-    methods, perturbations = ({getattr(one, key): None for one in sets} for key in ("method", "perturbation"))
-    found: list[Finding] = []
+    methods = dict.fromkeys(one.method for one in sets if one.named)
+    perturbations = dict.fromkeys(one.perturbation for one in sets)
+    found = guards.unnamed_methods(one.method for one in sets if not one.named)
     for name, trained in ((entry.label, entry.source.provenance) for entry in entries):
         found += guards.trained_on(name, trained, [(photo.label, photo.digest) for photo in tested])
         found += guards.near_duplicates_of(name, trained, {photo.label: photo.hash for photo in tested})
@@ -240,6 +241,15 @@ def seen_label(name: str, trained_on: Sequence[str] | None, includes: Any) -> st
     if trained_on is None:
         return "unknown"
     return "seen" if any(includes(trained, name) for trained in trained_on) else "unseen"
+
+
+def method_label(one: CaseSet, provenance: Mapping[str, Any]) -> str:
+    """`seen_label` of the method that painted the cases, "" of unforged ones. A method that nobody names is unseen only
+    by what was trained on nothing."""
+    if one.method == AUTHENTIC:
+        return ""
+    known = provenance["methods"]
+    return seen_label(one.method, known if one.named or known == [] else None, same_method)
 
 
 def _place(bench: Bench, split: str, one: CaseSet, entry: Entry) -> Path:
@@ -291,7 +301,7 @@ def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", 
 def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase) -> Part:
     trained_on = entry.source.provenance
     row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
-           "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], same_method),
+           "seen": method_label(one, trained_on),
            "perturbation": one.perturbation,
            "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
            "image": case.name, "source": case.source,

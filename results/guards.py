@@ -95,6 +95,12 @@ def seen_methods(name: str, provenance: Mapping[str, Any], methods: Iterable[str
     return _seen("methods", name, provenance["methods"], tested, same_method)
 
 
+def unnamed_methods(titles: Iterable[str]) -> list[Finding]:
+    """A mark for each set of forgeries, by title, of which nobody says what painted them."""
+    return [Finding("seen-methods", "", f"{title}: the dataset does not name the method; results of trained detectors "
+                    "are labelled unknown", True) for title in dict.fromkeys(titles)]
+
+
 def seen_perturbations(name: str, provenance: Mapping[str, Any], perturbations: Iterable[str]) -> list[Finding]:
     """A mark for the tested perturbations, none aside, that training covered, or for that `name` does not say."""
     tested = [perturbation for perturbation in perturbations if perturbation != "none"]

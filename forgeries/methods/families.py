@@ -1,4 +1,4 @@
-"""Families of inpainting methods, which protocols leave out and tables group by, and the names that each method goes by.
+"""Families of inpainting methods, which protocols leave out and tables group by, and the names that each one goes by.
 
 Pure tables, nothing is imported.
 """

@@ -67,7 +67,8 @@ def read_dataset(place: Path, layout: str = "auto", root: Path | None = None) ->
 
 
 def read_by_method(place: Path) -> dict[str, Cases]:
-    """Cases at `place` by method, authentic ones last; those of an unknown one are called by the name of the place.
+    """Cases at `place` by method, authentic ones last; those of an unknown one, whose own `method` is "", are called by
+    the name of the place, or where a method there has that name, "<place>-unnamed".
 
     Raises:
         UserError: as `read_dataset`, or cases had to be left out.
@@ -78,7 +79,8 @@ def read_by_method(place: Path) -> dict[str, Cases]:
         more = f" ({len(errors)} such errors: 'giidnet data check {place}' shows all)" if len(errors) > 1 else ""
         raise UserError(f"{errors[0].file}: {errors[0].what}{more}")
     name = place.resolve().stem if place.is_file() else place.resolve().name
-    found = {method or name: cases for method, cases in dataset.cases.by_method().items()}
+    found = dataset.cases.by_method()
+    found = {method or f"{name}{'-unnamed' * (name in found)}": cases for method, cases in found.items()}
     return dict(sorted(found.items(), key=lambda item: item[0] == AUTHENTIC))
 
 
