@@ -29,7 +29,7 @@ from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
 from results import guards
 from results.cases import AuthenticCases, CaseSet, ForgedCases, ReadCases, TestCase, load_cases
-from results.fingerprints import of_dataset, of_photos
+from results.fingerprints import of_dataset, of_photos, origins_known
 from results.guards import Finding
 from results.maps import MapCache, map_cache
 from results.metrics import auc, best_threshold, image_threshold, pool, rank
@@ -227,6 +227,9 @@ def _findings(config: RunConfig, entries: Sequence[Entry], photos: PhotoSet | No
     methods = dict.fromkeys(one.method for one in sets if one.named)
     perturbations = dict.fromkeys(one.perturbation for one in sets)
     found = guards.unnamed_methods(one.method for one in sets if not one.named)
+    trained_any = any(entry.source.provenance["methods"] != [] for entry in entries)
+    if settings.data and trained_any and not origins_known(Path(settings.data), read):
+        found.append(guards.unknown_origins(settings.data))
     for name, trained in ((entry.label, entry.source.provenance) for entry in entries):
         found += guards.trained_on(name, trained, [(photo.label, photo.digest) for photo in tested])
         found += guards.near_duplicates_of(name, trained, {photo.label: photo.hash for photo in tested})

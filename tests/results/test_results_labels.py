@@ -1,17 +1,21 @@
 """What counts as seen in training: names of one method, methods that nobody names, and what a search looked at."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.files import write_rows
 from configs.load import load_config
 from forgeries.methods import METHODS, canonical, same_method
 from forgeries.methods.families import ALIASES, LITERATURE
 from forgeries.readers import read_by_method
 from results.benchmark import case_sets, method_label, seen_label, validation_methods
-from results.guards import seen_methods, unnamed_methods
+from results.fingerprints import of_dataset, origins_known
+from results.guards import seen_methods, trained_on, unknown_origins, unnamed_methods
 
 
 @pytest.mark.parametrize("first, second", [
@@ -64,6 +68,60 @@ def write_pictures(folder, names, method=None, seed=0):
             place.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(place), image)
     return folder
+
+
+@pytest.fixture
+def forged(tmp_path):
+    """Two methods, two photographs, each painted into twice, with the manifest of `giidnet synthesize`."""
+    rows = []
+    for method in ("TE", "NS"):
+        write_pictures(tmp_path / "syn", "abcd", method)
+        rows += [{"method": method, "name": name, "photo": f"photo-{number // 2}", "source_id": f"scene-{number // 2}",
+                  "digest": f"digest-{number // 2}"} for number, name in enumerate("abcd")]
+    write_rows(tmp_path / "syn" / "manifest.csv", ("method", "name", "photo", "source_id", "digest"), rows)
+    (tmp_path / "syn" / "list.csv").write_text("TE/images/a.png,TE/masks/a.png\nTE/images/b.png,TE/masks/b.png\n"
+                                               "NS/images/a.png,\n")
+    (tmp_path / "link").symlink_to(tmp_path / "syn" / "NS")
+    return tmp_path
+
+
+@pytest.mark.parametrize("place, methods, digests", [
+    ("syn", {"TE", "NS"}, {"digest-0", "digest-1"}), ("syn/TE", {"TE"}, {"digest-0", "digest-1"}),
+    ("syn/list.csv", {"TE", "authentic"}, {"digest-0"}), ("link", {"NS"}, {"digest-0", "digest-1"})])
+def test_a_part_of_a_forged_dataset_keeps_its_methods_sources_and_origins(forged, place, methods, digests):
+    read = read_by_method(forged / place)
+    assert set(read) == methods == {case.method for cases in read.values() for case in cases}
+    assert all(case.source == f"scene-{'abcd'.index(case.name[-1]) // 2}" for cases in read.values() for case in cases)
+    tested = of_dataset(forged / place, read)
+    assert {photo.digest for photo in tested} >= digests
+    assert {photo.digest for photo in tested if photo.digest.startswith("digest-")} == digests
+    leak = {"methods": ["PM"], "photos": {"train": [{"name": "x", "digest": "digest-0"}]}}
+    (found,) = trained_on("net", leak, [(photo.label, photo.digest) for photo in tested])
+    assert not found.allowed and found.what.startswith("photo-0: a test photograph")
+    assert origins_known(forged / place, read)
+
+
+def test_what_a_list_says_of_method_and_source_holds(forged):
+    (forged / "syn" / "own.csv").write_text("image,mask,method,source\nTE/images/a.png,TE/masks/a.png,GC,mine\n")
+    (case,) = read_by_method(forged / "syn" / "own.csv")["GC"]
+    assert (case.method, case.source) == ("GC", "mine")
+
+
+@pytest.mark.parametrize("content", [None, "method,name\nother,a\n", "a\0b,\"", "method,name,digest\nTE,zz,d\n"])
+def test_pictures_without_an_origin_are_marked(tmp_path, content):
+    write_pictures(tmp_path / "around" / "TE", ["a"])
+    if content:
+        (tmp_path / "around" / "manifest.csv").write_text(content)
+    place = tmp_path / "around" / "TE"
+    read = read_by_method(place)
+    assert {case.source for case in read["TE"]} == {"a"} and not origins_known(place, read)
+    mark = unknown_origins("theirs")
+    assert mark.allowed and mark.what.startswith("theirs: origin of the pictures is not known")
+    photographs = write_pictures(tmp_path / "plain", ["a"]) / "images"
+    (photographs / "a.png").rename(tmp_path / "plain" / "a.png")
+    for folder in ("images", "masks"):
+        shutil.rmtree(tmp_path / "plain" / folder)
+    assert origins_known(tmp_path / "plain", read_by_method(tmp_path / "plain"))
 
 
 def test_a_method_that_nobody_names_is_unknown_though_its_title_is_a_methods(tmp_path):
