@@ -24,7 +24,7 @@ from configs.progress import Progress
 from configs.schema import RunConfig
 from detectors.inference import to_grey
 from detectors.sources import MapSizeError, Source, check_map, open_source
-from forgeries.methods import family, list_methods, method_names
+from forgeries.methods import canonical, family, list_methods, method_names, same_method
 from forgeries.perturbations import covers, expand
 from forgeries.photos import Photo, PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
@@ -39,7 +39,7 @@ from results.cases import (
     in_words,
     load_cases,
 )
-from results.fingerprints import of_dataset, of_photos
+from results.fingerprints import of_dataset, of_photos, origins_known
 from results.guards import Finding, Fingerprint
 from results.maps import MapCache, code_digest, map_cache
 from results.metrics import auc, best_threshold, image_threshold, pool, rank
@@ -112,7 +112,11 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     sets = case_sets(config, photos.test if photos else (), read)
     tested = of_dataset(Path(settings.data), read) if settings.data else of_photos(photos.test if photos else ())
     validation = of_photos(photos.val) if photos and settings.validation else []
-    findings = guards.apply(_findings(entries, tested, validation, sets), settings.allow)
+    found = _findings(entries, tested, validation, sets)
+    if settings.data and any(entry.source.provenance["methods"] != [] for entry in entries) \
+            and not origins_known(Path(settings.data), read):
+        found.append(guards.unknown_origins(settings.data))
+    findings = guards.apply(found, settings.allow)
     bench = Bench(config, out / "parts", entries, map_cache(settings.map_cache_gigabytes), fabric.global_rank,
                   fabric.world_size, fabric.device.type)
     partial = "partial" in settings.allow and any(bench.parts.rglob("*.jsonl"))
@@ -195,8 +199,8 @@ def case_sets(config: RunConfig, photos: Sequence[Photo], read: Mapping[str, Cas
                             "printed; rename it")
     found = []
     for perturbation in expand(settings.perturbations):
-        found += [CaseSet(perturbation, method, family(method), ReadCases(cases, perturbation, config.seed), len(cases))
-                  for method, cases in read.items()]
+        found += [CaseSet(perturbation, method, family(cases[0].method), ReadCases(cases, perturbation, config.seed),
+                          len(cases), bool(cases[0].method)) for method, cases in read.items()]
         found += [CaseSet(perturbation, method, family(spec), ForgedCases(config, photos, SPLIT, spec, perturbation,
                                                                            settings.images), settings.images)
                   for method, spec in specs.items()]
@@ -233,10 +237,10 @@ def validation_sets(config: RunConfig, entries: Sequence[Entry], photos: Sequenc
 
 def validation_methods(config: RunConfig, provenance: Mapping[str, Any]) -> dict[str, str]:
     """Specs by name of the methods that a detector's thresholds are chosen on."""
-    known = dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
-    known = {name: name for name in list_methods()} | known
-    own = {name: known[name] for name in provenance.get("methods") or () if name in known}
-    return own or dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
+    configured = dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
+    known = {canonical(name): (name, spec) for name, spec in (dict.fromkeys(list_methods(), "") | configured).items()}
+    own = dict(known[key] for key in map(canonical, provenance.get("methods") or ()) if key in known)
+    return {name: spec or name for name, spec in own.items()} or configured
 
 
 def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequence[Entry]]") -> Threshold:
@@ -264,8 +268,9 @@ def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequenc
 def _findings(entries: Sequence[Entry], tested: Sequence[Fingerprint], validation: Sequence[Fingerprint],
               sets: Sequence[CaseSet]) -> list[Finding]:
     """What guards find before anything is scored."""
-    methods, perturbations = ({getattr(one, key): None for one in sets} for key in ("method", "perturbation"))
-    found: list[Finding] = []
+    methods = dict.fromkeys(one.method for one in sets if one.named)
+    perturbations = dict.fromkeys(one.perturbation for one in sets)
+    found = guards.unnamed_methods(one.method for one in sets if not one.named)
     for entry in entries:
         name, trained = entry.label, entry.source.provenance
         found += guards.trained_on(name, trained, [(photo.label, photo.digest) for photo in tested])
@@ -294,6 +299,15 @@ def seen_label(name: str, trained_on: Sequence[str] | None, includes: Any) -> st
     if trained_on is None:
         return "unknown"
     return "seen" if any(includes(trained, name) for trained in trained_on) else "unseen"
+
+
+def method_label(one: CaseSet, provenance: Mapping[str, Any]) -> str:
+    """`seen_label` of the method that painted the cases, "" of unforged ones. A method that nobody names is unseen only
+    by what was trained on nothing."""
+    if one.method == AUTHENTIC:
+        return ""
+    known = provenance["methods"]
+    return seen_label(one.method, known if one.named or known == [] else None, same_method)
 
 
 def _place(bench: Bench, split: str, one: CaseSet, entry: Entry) -> Path:
@@ -351,7 +365,7 @@ def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", 
 def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase | Unreadable) -> Part:
     trained_on = entry.source.provenance
     row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
-           "seen": "" if one.method == AUTHENTIC else seen_label(one.method, trained_on["methods"], str.__eq__),
+           "seen": method_label(one, trained_on),
            "perturbation": one.perturbation,
            "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
            "image": case.name, "source": case.source}

@@ -53,13 +53,15 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class CaseSet:
-    """The cases of one method after one perturbation."""
+    """The cases of one method after one perturbation. What painted them is not known where they are not `named`: then
+    `method` is a title, such as the dataset's."""
 
     perturbation: str
     method: str
     kind: str
     cases: "Dataset[TestCase]"
     length: int
+    named: bool = True
 
 
 class ForgedCases(Dataset[TestCase]):

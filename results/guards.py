@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.errors import UserError
 from forgeries.duplicates import NEAR, near_duplicates
+from forgeries.methods import same_method
 from forgeries.perturbations import covers
 from forgeries.readers.cases import AUTHENTIC
 
@@ -51,6 +52,12 @@ def trained_on(name: str, provenance: Mapping[str, Any], photos: Iterable[tuple[
                     f"{_more(found)}; give other test photographs")] if found else []
 
 
+def unknown_origins(data: str) -> Finding:
+    """A mark for a dataset `data` that does not tell which photographs its forgeries were made from."""
+    return Finding("trained-on", "", f"{data}: origin of the pictures is not known: no manifest tells from which "
+                   "photographs they were made; forgeries of training photographs are recognized by likeness alone", True)
+
+
 def near_duplicates_of(name: str, provenance: Mapping[str, Any], hashes: Mapping[str, int]) -> list[Finding]:
     """Test photographs, by label their perceptual hash, that look nearly the same as one that `name` was trained or
     selected on: one finding for all.
@@ -91,7 +98,13 @@ def threshold_on_test(name: str, validation: Sequence[Fingerprint], test: Sequen
 def seen_methods(name: str, provenance: Mapping[str, Any], methods: Iterable[str]) -> list[Finding]:
     """A mark for the tested methods that `name` was trained on, or for that it does not say."""
     tested = [method for method in methods if method != AUTHENTIC]
-    return _seen("methods", name, provenance["methods"], tested, str.__eq__)
+    return _seen("methods", name, provenance["methods"], tested, same_method)
+
+
+def unnamed_methods(titles: Iterable[str]) -> list[Finding]:
+    """A mark for each set of forgeries, by title, of which nobody says what painted them."""
+    return [Finding("seen-methods", "", f"{title}: the dataset does not name the method; results of trained detectors "
+                    "are labelled unknown", True) for title in dict.fromkeys(titles)]
 
 
 def seen_perturbations(name: str, provenance: Mapping[str, Any], perturbations: Iterable[str]) -> list[Finding]:

@@ -16,7 +16,7 @@ from configs.errors import UserError
 from forgeries.methods.adapters import SUFFIXES, adapter_method, usable_declaration
 from forgeries.methods.clone import CLONES
 from forgeries.methods.exemplar import EXEMPLARS
-from forgeries.methods.families import Family, family_in_literature, family_of_kind
+from forgeries.methods.families import Family, canonical, family_in_literature, family_of_kind, same_method
 from forgeries.methods.learned import describe, learned_method, shipped
 from forgeries.methods.method import Fill, Method
 from forgeries.methods.offsets import OFFSETS
@@ -136,5 +136,5 @@ def inpaint(image: np.ndarray, mask: np.ndarray, method: str, generator: np.rand
     return find_method(method).paint(image, mask, generator)
 
 
-__all__ = ["METHODS", "Family", "Fill", "Method", "check_method", "family", "find_method", "inpaint", "list_methods",
-           "method_name", "method_names"]
+__all__ = ["METHODS", "Family", "Fill", "Method", "canonical", "check_method", "family", "find_method", "inpaint",
+           "list_methods", "method_name", "method_names", "same_method"]

@@ -8,6 +8,7 @@ from typing import Literal
 from configs.errors import UserError
 from forgeries.readers import folders, lists, shards
 from forgeries.readers.cases import AUTHENTIC, KINDS, Case, Cases, Member, Problem, split_by_source
+from forgeries.readers.manifests import manifest_finder
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Dataset:
 def read_dataset(place: Path, layout: str = "auto", root: Path | None = None) -> Dataset:
     """The dataset at `place`, a folder or a file. Pictures are not opened.
 
+    Where a picture has a row in a manifest of the dataset or of one around it (`forgeries.readers.manifests`), that
+    gives the method and the source which the layout does not tell.
+
     `layout` is a name of `LAYOUTS`, or "auto" for the first that fits. Paths in lists are looked for in the list's
     folder, then in `root`, by default the working directory.
 
@@ -51,14 +55,19 @@ def read_dataset(place: Path, layout: str = "auto", root: Path | None = None) ->
         raise UserError(f"{place}: a {_kind(place)}; the layout '{layout}' is a {LAYOUTS[layout].kinds[0]}: "
                         f"{LAYOUTS[layout].title}")
     problems: list[Problem] = []
+    row_of = manifest_finder()
 
     def found() -> Iterator[Case]:
         for entry in LAYOUTS[layout].read(place, root or Path()):
             if isinstance(entry, Problem):
                 problems.append(entry)
             else:
+                row = (row_of(entry.image) if isinstance(entry.image, Path) else None) or {}
+                method = entry.method or row.get("method") or ""
+                told = entry.source not in (entry.name, Path(entry.name).name)
+                source = entry.source if told else row.get("source_id") or entry.source
                 # A method names files of a run.
-                yield replace(entry, method=entry.method.replace("/", "-"))
+                yield replace(entry, method=method.replace("/", "-"), source=source)
 
     cases = Cases(found())
     if not cases and not problems:
@@ -67,7 +76,8 @@ def read_dataset(place: Path, layout: str = "auto", root: Path | None = None) ->
 
 
 def read_by_method(place: Path) -> dict[str, Cases]:
-    """Cases at `place` by method, authentic ones last; those of an unknown one are called by the name of the place.
+    """Cases at `place` by method, authentic ones last; those of an unknown one, whose own `method` is "", are called by
+    the name of the place, or where a method there has that name, "<place>-unnamed".
 
     Raises:
         UserError: as `read_dataset`, or cases had to be left out.
@@ -78,7 +88,8 @@ def read_by_method(place: Path) -> dict[str, Cases]:
         more = f" ({len(errors)} such errors: 'giidnet data check {place}' shows all)" if len(errors) > 1 else ""
         raise UserError(f"{errors[0].file}: {errors[0].what}{more}")
     name = place.resolve().stem if place.is_file() else place.resolve().name
-    found = {method or name: cases for method, cases in dataset.cases.by_method().items()}
+    found = dataset.cases.by_method()
+    found = {method or f"{name}{'-unnamed' * (name in found)}": cases for method, cases in found.items()}
     return dict(sorted(found.items(), key=lambda item: item[0] == AUTHENTIC))
 
 
