@@ -54,14 +54,16 @@ def bench_figures(bench: Bench) -> dict[str, Figure]:
     if not bench.summary:
         return {}
     histograms = bench.histograms(bench.unseen)
-    return {"auc_by_method": auc_by_method(bench)} | robustness(bench) | sizes(bench) | (
+    return auc_by_method(bench) | robustness(bench) | sizes(bench) | (
         {"roc": roc(bench, histograms), "precision_recall": precision_recall(bench, histograms),
          "pixel_scores": pixel_scores(histograms)} if histograms else {}) | picture_scores(bench) | critical(bench)
 
 
-def auc_by_method(bench: Bench) -> Figure:
+def auc_by_method(bench: Bench) -> dict[str, Figure]:
     """Mean AUC with its interval, a group for each method; hollow where the detector never saw the method."""
     methods, looks = list(bench.methods), styles(bench)
+    if not methods:
+        return {}
     figure, ax = panel(3.6, max(WHOLE, 0.5 * len(methods)))
     step = 0.72 / max(1, sum(look.shown for look in looks.values()))
     for index, (name, look) in enumerate(looks.items()):
@@ -70,7 +72,7 @@ def auc_by_method(bench: Bench) -> Figure:
             row = bench.cells.get((bench.perturbations[0], name, method))
             if row is None or not row["auc"]:
                 continue
-            if look.shown:
+            if look.shown and row["auc_low"]:
                 ax.plot([x + offset] * 2, [float(row["auc_low"]), float(row["auc_high"])], color=look.colour, zorder=3)
             ax.plot(x + offset, float(row["auc"]), look.marker, markersize=6, color=look.colour, zorder=look.order,
                     markerfacecolor=look.colour if row["seen"] == "seen" or not look.shown else "white")
@@ -80,7 +82,7 @@ def auc_by_method(bench: Bench) -> Figure:
     if len(methods) > 10:
         ax.tick_params(axis="x", labelsize=8)
     _legend(figure, looks)
-    return figure
+    return {"auc_by_method": figure}
 
 
 def robustness(bench: Bench) -> dict[str, Figure]:

@@ -18,9 +18,10 @@ def all_sheets(bench: Bench) -> dict[str, Sheet]:
     """Every table that there are results for, by name; those of a metric are called `scores-<metric>`."""
     if not bench.summary:
         return {}
-    sheets = [*(scores(bench, metric) for metric in bench.metrics), *pooled(bench), *variants(bench), *pictures(bench),
-              *false_alarms(bench), *matrix(bench), *left_out(bench), *robustness(bench), *sizes(bench),
-              *comparisons(bench), *ranks(bench), *power(bench), *variance(bench), *detectors(bench), *failures(bench)]
+    sheets = [*(scores(bench, metric) for metric in bench.metrics if bench.methods), *pooled(bench), *variants(bench),
+              *pictures(bench), *false_alarms(bench), *matrix(bench), *left_out(bench), *robustness(bench),
+              *sizes(bench), *comparisons(bench), *ranks(bench), *power(bench), *variance(bench), *detectors(bench),
+              *failures(bench)]
     return {sheet.name: sheet for sheet in sheets}
 
 
@@ -39,6 +40,11 @@ def scores(bench: Bench, metric: str, perturbation: str | None = None) -> Sheet:
     return Sheet(f"scores-{metric.replace('_', '-')}", f"{TITLES[metric]}{after(perturbation)}: mean over pictures, "
                  "95 % interval", columns, mark_best(rows, range(1, len(columns)), metric in LOWER),
                  order=len(bench.methods) + 1 if bench.means and metric not in LOWER else None)
+
+
+def leading(bench: Bench) -> Sheet:
+    """The table that a benchmark is known by: AUC, or the false alarms where nothing was painted into any picture."""
+    return next(iter([] if bench.methods else false_alarms(bench)), scores(bench, "auc"))
 
 
 def after(perturbation: str) -> str:

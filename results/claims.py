@@ -51,7 +51,7 @@ def claim(row: Row) -> str:
     0.871, difference +0.041 [+0.020, +0.061], p = 0.004 corrected for 10 comparisons, 420 pictures of 42 photographs,
     better on 80 % of them."; the better one comes first."""
     first, second, difference = row["first"], row["second"], float(row["difference"])
-    low, high, better = float(row["low"]), float(row["high"]), float(row["effect"])
+    low, high, better = (float(row[key] or "nan") for key in ("low", "high", "effect"))
     means = float(row["first_mean"]), float(row["second_mean"])
     if difference < 0:
         first, second, means = second, first, (means[1], means[0])
@@ -59,8 +59,9 @@ def claim(row: Row) -> str:
     verdict = f"{first} beats {second}" if row["claim"] else f"{first} is not distinguishable from {second}"
     lost = int(row.get("lost") or 0)
     missing = f"; {_number(lost, 'pair')} left out for want of a number" if lost else ""
+    interval = f" [{low:+.3f}, {high:+.3f}]" if row["low"] else ""
     return (f"{verdict} on {PAIR[row['methods']]}: {TITLES.get(row['metric'], row['metric'])} {means[0]:.3f} against "
-            f"{means[1]:.3f}, difference {difference:+.3f} [{low:+.3f}, {high:+.3f}], "
+            f"{means[1]:.3f}, difference {difference:+.3f}{interval}, "
             f"{_chance(float(row['p_corrected']))} corrected for {_number(row['comparisons'], 'comparison')}, "
             f"{_number(row['count'], 'picture')} of {_number(row['sources'], 'photograph')}, better on "
             f"{100 * better:.0f} % of them{missing}.")
@@ -88,10 +89,10 @@ def _lead(leader: Row, count: int, own: bool) -> str:
     methods = leader["method"]
     among = f"the highest of {count} detectors" if count > 1 else "the only detector there"
     among += ", each on such methods of its own" if own else ""
-    chance = "; its interval does not exclude chance, 0.5" if float(leader["auc_low"]) <= 0.5 else ""
-    return (f"On {ALONE[methods]}, {leader['detector']} has a mean AUC of {float(leader['auc']):.3f} "
-            f"[{float(leader['auc_low']):.3f}, {float(leader['auc_high']):.3f}], {among}, over "
-            f"{_number(leader['count'], 'picture')} of {_number(leader['sources'], 'photograph')}{chance}.")
+    interval = f" [{float(leader['auc_low']):.3f}, {float(leader['auc_high']):.3f}]" if leader["auc_low"] else ""
+    chance = "; its interval does not exclude chance, 0.5" if interval and float(leader["auc_low"]) <= 0.5 else ""
+    return (f"On {ALONE[methods]}, {leader['detector']} has a mean AUC of {float(leader['auc']):.3f}{interval}, {among}, "
+            f"over {_number(leader['count'], 'picture')} of {_number(leader['sources'], 'photograph')}{chance}.")
 
 
 def _pairs(leader: str, pairs: Sequence[Row]) -> list[str]:
@@ -121,7 +122,8 @@ def _data(summary: Sequence[Row], settings: Mapping[str, Any], forging: Mapping[
     first = [row for row in forged if row["perturbation"] == summary[0]["perturbation"]]
     sizes = {(int(row["count"]) + int(row["undefined"]), int(row["sources"])) for row in first}
     texts = [f"Detectors were tested on {methods} inpainting: {_range(size for size, _ in sizes)} pictures a method, "
-             f"from {_range(source for _, source in sizes)} photographs"]
+             f"from {_range(source for _, source in sizes)} photographs" if forged
+             else "Detectors were tested on pictures that nothing was painted into"]
     if settings.get("data"):
         texts.append(f", read from an existing dataset ({Path(settings['data']).name}) with its own masks.")
     else:
@@ -234,5 +236,5 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _list(names: Iterable[str]) -> str:
-    *most, last = names
+    *most, last = [*names] or [""]
     return f"{', '.join(most)} and {last}" if most else last

@@ -241,7 +241,7 @@ def _bounds(cells: Cells, pairs: Sequence[Pair], resamples: int, seed: int) -> I
             if count > 1:
                 spread += sign * across_seeds(means[:, start:start + count], stream(seed, "bootstrap seeds", name))
                 start += count
-        yield limits(spread[:, None], int(np.sum(pair.counts > 0)))[:, 0]
+        yield limits(spread[:, None], int(np.sum(pair.counts > 0)), int(pair.counts.sum()))[:, 0]
 
 
 def _by_source(cells: Cells, used: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -40,7 +40,8 @@ class GalleryCase:
 @dataclass(frozen=True)
 class Listing:
     """Scores by picture for the script: `rows` are [picture, method, mean AUC, AUC by detector, F1 by detector] in
-    thousandths, None where undefined, worst first; `of` is how many there are in all."""
+    thousandths, None where undefined, worst first; `of` is how many there are in all. A name that pictures of several
+    sources bear is "source: picture"."""
 
     detectors: Sequence[str]
     rows: Sequence[list[Any]]
@@ -53,9 +54,9 @@ def read_gallery(bench: Bench) -> list[GalleryCase]:
     methods = [*bench.methods, AUTHENTIC]
     places = sorted((path.parent for path in (bench.folder / "gallery").glob("*/*/case.json")
                      if path.parent.parent.name in methods),
-                    key=lambda place: (methods.index(place.parent.name), -_goodness(place.name)))
+                    key=lambda place: (methods.index(place.parent.name), -_per_cent(place.name)))
     # Where there is no room for all, the extremes of every method come first.
-    chosen = sorted(places, key=lambda place: 50 - abs(_goodness(place.name) - 50))[:CASES]
+    chosen = sorted(places, key=lambda place: 50 - abs(_per_cent(place.name) - 50))[:CASES]
     return [_case(place, bench.detectors) for place in places if place in chosen]
 
 
@@ -65,16 +66,22 @@ def list_pictures(bench: Bench) -> Listing:
         return Listing(bench.detectors, [], 0)
     frame = bench.records
     frame = frame[(frame["perturbation"] == bench.perturbations[0]) & (frame["method"] != AUTHENTIC)]
-    keys = ["method", "image"]
+    keys = ["method", "source", "image"]
     means = frame.groupby(keys, observed=True)["auc"].mean().dropna().sort_index().sort_values(kind="stable")
+    if means.empty:
+        return Listing(bench.detectors, [], 0)
     chosen = means.iloc[np.unique(np.linspace(0, len(means) - 1, min(LISTED, len(means))).round().astype(int))]
     wanted = frame.join(chosen.rename("mean"), on=keys, how="inner")
     table = wanted.groupby([*keys, "detector"], observed=True)[["auc", "f1"]].mean()
     aucs, f1s = (table[key].unstack("detector").reindex(index=chosen.index, columns=bench.detectors).to_numpy()
                  for key in ("auc", "f1"))
+    shared = means.reset_index(["source"]).index.duplicated(keep=False)
+    ambiguous = set(means.index[shared])
     return Listing(bench.detectors, [
-        [str(image), str(method), _thousandths(mean), [*map(_thousandths, auc)], [*map(_thousandths, f1)]]
-        for (method, image), mean, auc, f1 in zip(chosen.index, chosen, aucs, f1s, strict=True)], len(means))
+        [f"{source}: {image}" if key in ambiguous else str(image), str(method), _thousandths(mean),
+         [*map(_thousandths, auc)], [*map(_thousandths, f1)]]
+        for key, mean, auc, f1 in zip(chosen.index, chosen, aucs, f1s, strict=True)
+        for method, source, image in [key]], len(means))
 
 
 def _thousandths(value: float) -> int | None:
@@ -95,8 +102,8 @@ def _case(place: Path, detectors: Sequence[str]) -> GalleryCase:
                        _embed(image, ".webp"), _embed(_fit(mask), ".png"), maps)
 
 
-def _goodness(rank: str) -> float:
-    """Of the names of places, such as "quantile-75", in per cent."""
+def _per_cent(rank: str) -> float:
+    """Of the names of ranks: 75 of "quantile-75"."""
     return {"best": 100.0, "median": 50.0, "worst": 0.0}.get(rank) or float(rank.partition("-")[2] or 0)
 
 

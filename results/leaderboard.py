@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from configs.errors import UserError
 from configs.files import make_folder, read_rows, write_atomic, write_json, write_rows
 from results.bench_plots import auc_by_method, critical
-from results.bench_tables import comparisons, failures, power, ranks, scores, variance
+from results.bench_tables import comparisons, failures, leading, power, ranks, variance
 from results.bench_view import Bench, read_bench
 from results.export import Sheet, comma_separated, latex, markdown
 from results.records import RECORDS, VALIDATION
@@ -60,7 +60,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path) -> Path:
     for number, members in enumerate(groups.values(), 1):
         runs = _runs(members, dict(zip(folders, called, strict=True)))
         bench = _merge(runs, out / f"board-{number}")
-        table = scores(bench, "auc")
+        table = leading(bench)
         sheets.append((f"board-{number}", table))
         boards.append(_board(bench, runs, f"board-{number}", f"Board {number}" if len(groups) > 1 else "Leaderboard"))
     write_atomic(out / "leaderboard.md", "\n".join(markdown(sheet) for _, sheet in sheets))
@@ -151,10 +151,10 @@ def _about(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _board(bench: Bench, runs: Sequence[Run], name: str, title: str) -> dict[str, Any]:
-    sheets = {sheet.name: sheet for sheet in (scores(bench, "auc"), *comparisons(bench), *ranks(bench), *power(bench),
+    sheets = {sheet.name: sheet for sheet in (leading(bench), *comparisons(bench), *ranks(bench), *power(bench),
                                               *variance(bench), *failures(bench))}
     frame = bench.records
-    return board_context(bench, sheets, {"auc_by_method": auc_by_method(bench)} | critical(bench)) | {
+    return board_context(bench, sheets, auc_by_method(bench) | critical(bench)) | {
         "name": name, "title": title, "runs": [run.name for run in runs],
         "pictures": len(frame[["source", "image"]].drop_duplicates()), "sources": frame["source"].nunique()}
 

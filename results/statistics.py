@@ -48,7 +48,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, clusters: Sequence[
     names, groups = np.unique(np.asarray(clusters, str)[defined], return_inverse=True)
     if not len(names):
         return Interval(math.nan, math.nan, math.nan, 0, 0, data.size)
-    low, high = limits(bootstrap_means(data[defined, None], groups, resamples, generator), len(names))[:, 0]
+    means = bootstrap_means(data[defined, None], groups, resamples, generator)
+    low, high = limits(means, len(names), int(defined.sum()))[:, 0]
     return Interval(float(data[defined].mean()), float(low), float(high), int(defined.sum()), len(names),
                     int(np.sum(~defined)))
 
@@ -108,15 +109,16 @@ def across_seeds(means: np.ndarray, generator: np.random.Generator) -> np.ndarra
     return np.where(defined.any(1), middle + math.sqrt(count / (count - 1)) * (drawn * deviations).sum(1), np.nan)
 
 
-def limits(means: np.ndarray, sources: int | np.ndarray) -> np.ndarray:
-    """Lower and upper 95 % limit of each column of resampled means: 2×C, NaN where a column is all NaN.
+def limits(means: np.ndarray, sources: int | np.ndarray, pictures: int | np.ndarray) -> np.ndarray:
+    """Lower and upper 95 % limit of each column of resampled means: 2×C, NaN where a column is all NaN, or of fewer
+    than two `pictures` (one number, or one a column), which say nothing about others.
 
     Percentiles, further out the fewer `sources` (one number, or one a column) a mean is of: the expanded percentile
     interval (Hesterberg 2015), since the plain one is as narrow as a normal interval with the variance
     over n: at five sources it covers 83 % instead of 95 %. One source says nothing about others: plain percentiles.
     """
     counts = np.broadcast_to(sources, means.shape[1])
-    some = ~np.isnan(means).all(0)
+    some = ~np.isnan(means).all(0) & np.broadcast_to(np.asarray(pictures) > 1, means.shape[1])
     bounds = np.full((2, means.shape[1]), np.nan)
     for count in np.unique(counts[some]):
         columns, tail = some & (counts == count), (1 - COVERAGE) / 2

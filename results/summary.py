@@ -176,8 +176,8 @@ def image_rows(records: Records, thresholds: Sequence[Row], resamples: int, seed
                 continue
             spread = across_seeds(means[:, own].sum(2) - area[own], stream(seed, "bootstrap seeds"))
             sources = len(np.unique(found.sources[found.present[:, own].any(1)]))
-            low, high = limits(spread[:, None], sources).clip(0, 1)[:, 0]
             counts = mean_defined(np.stack([decided[column] for column in found.columns[own]]), 0)
+            low, high = limits(spread[:, None], sources, int(counts[:2].min())).clip(0, 1)[:, 0]
             yield {"detector": name, "perturbation": perturbation, "method": method,
                    "forged": str(round(counts[0])), "authentic": str(round(counts[1])),
                    "auc": as_text(area[own].mean()), "auc_low": as_text(low), "auc_high": as_text(high)} | dict(
@@ -210,7 +210,8 @@ def _intervals(records: Records, found: PictureMeans, resamples: int, seed: int)
     for name, own in _owned(records, found.columns):
         defined = ~np.isnan(found.values[:, own]).all(1)
         sources = np.array([len(np.unique(found.sources[column])) for column in defined.T])
-        yield (name, own, *limits(across_seeds(means[:, own], stream(seed, "bootstrap seeds")), sources))
+        spread = across_seeds(means[:, own], stream(seed, "bootstrap seeds"))
+        yield (name, own, *limits(spread, sources, defined.sum(0)))
 
 
 def _placement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:

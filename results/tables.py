@@ -77,7 +77,7 @@ def not_detected(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Methods by detector, of those that it cannot be said to find."""
     found: dict[str, list[str]] = {row["detector"]: [] for row in rows}
     for row in rows:
-        if not is_mean(row["method"]) and row["auc"] and float(row["auc_low"]) < NOT_DETECTED:
+        if not is_mean(row["method"]) and row["auc_low"] and float(row["auc_low"]) < NOT_DETECTED:
             found[row["detector"]].append(row["method"])
     return {detector: methods for detector, methods in found.items() if methods}
 
@@ -104,7 +104,7 @@ def _grid(rows: Sequence[Row]) -> str:
         key = row["detector"], row["method"]
         mark = {"unseen": "*", "unknown": "?"}.get(row["seen"], "") if columns[row["method"]] == "mixed" else ""
         means[key] = f"{float(row['auc']):.3f}{mark}" if row["auc"] else "undefined"
-        intervals[key] = f"{float(row['auc_low']):.2f}–{float(row['auc_high']):.2f}" if row["auc"] else ""
+        intervals[key] = f"{float(row['auc_low']):.2f}–{float(row['auc_high']):.2f}" if row["auc_low"] else ""
     detectors = list(dict.fromkeys(row["detector"] for row in rows))
     first = max(map(len, detectors))
     widths = {column: max(len(column), 9) + GAP for column in columns}

@@ -503,3 +503,17 @@ def test_it_can_be_printed(opened):
 
 def test_means_are_told_from_methods(bench):
     assert not any(is_mean(name) for name in bench.methods) and bench.means == ["mean unseen", "mean seen"]
+
+
+def test_pictures_of_one_name_from_two_sources_are_two(tmp_path):
+    folder = write_run(tmp_path, Shape(DETECTORS[:2], METHODS[:1], pictures=8, gallery=False)) / "results"
+    rows = read_rows(folder / "records.csv")
+    for row in rows:
+        row["image"] = {"photo00000-00001": "twin", "photo00001-00004": "twin"}.get(row["image"], row["image"])
+    write_rows(folder / "records.csv", list(rows[0]), rows)
+    found = {row[0]: row for row in gallery.list_pictures(read_bench(folder)).rows}
+    assert len(found) == 8 and {"photo00000: twin", "photo00001: twin"} < set(found) and "twin" not in found
+    for source in ("photo00000", "photo00001"):
+        own = [float(row["auc"]) for row in rows if (row["image"], row["source"], row["method"]) == (
+            "twin", source, "TE")]
+        assert len(own) == 2 and found[f"{source}: twin"][2] == pytest.approx(1000 * np.mean(own), abs=1)

@@ -70,9 +70,9 @@ def test_interval_of_several_seeds_covers_the_mean_over_seeds_and_pictures(seeds
         values, groups = nested(generator, 20, 3)
         values = values[:, None] + 0.03 * generator.normal(size=seeds)
         means = bootstrap_means(values, groups, 300, stream(trial, "b"))
-        low, high = limits(across_seeds(means, stream(trial, "s"))[:, None], 20)[:, 0]
+        low, high = limits(across_seeds(means, stream(trial, "s"))[:, None], 20, 60)[:, 0]
         hits += low <= 0 <= high
-        low, high = limits(means.mean(1)[:, None], 20)[:, 0]
+        low, high = limits(means.mean(1)[:, None], 20, 60)[:, 0]
         pictures_alone += low <= 0 <= high
     assert hits / 200 >= 0.88
     assert pictures_alone < hits

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import warnings
 from collections import defaultdict
 
 import numpy as np
@@ -10,11 +11,13 @@ from safetensors.numpy import save_file
 from sklearn import metrics as sklearn_metrics
 
 from configs.errors import UserError
-from configs.files import read_rows, write_rows
+from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.streams import stream
 from results.claims import claim, headline, methods_section
+from results.leaderboard import write_leaderboard
 from results.pictures import index_records
 from results.records import METRICS, RECORDS, VALIDATION, frame_of, read_records
+from results.report import write_report
 from results.statistics import bootstrap_interval, bootstrap_weights, holm, limits
 from results.summary import SUMMARY, image_rows, summarize, write_summaries
 
@@ -220,7 +223,7 @@ def test_interval_of_the_picture_auc_is_that_of_a_full_bootstrap():
     for weights in bootstrap_weights([row["source"] for row in rows], 2000, stream(3, "full")):
         ours, theirs = weights[forged], weights[~forged]
         areas.append(ours @ above @ theirs / (ours.sum() * theirs.sum()))
-    low, high = limits(np.array(areas)[:, None], PHOTOGRAPHS)[:, 0]
+    low, high = limits(np.array(areas)[:, None], PHOTOGRAPHS, len(rows))[:, 0]
     assert float(found["auc_low"]) == pytest.approx(low, abs=0.015)
     assert float(found["auc_high"]) == pytest.approx(high, abs=0.015)
 
@@ -379,3 +382,45 @@ def test_tables_of_no_rows_are_empty_and_old_ones_go(tmp_path):
     found = write(tmp_path, [])
     assert not (tmp_path / "images.csv").exists()
     assert all(rows == [] for rows in found.values())
+
+
+def failed(row):
+    return row | dict.fromkeys((*METRICS, "score"), "") | {"error": "out of memory"}
+
+
+@pytest.mark.parametrize("change", [
+    lambda rows: [row for row in rows if row["method"] == "authentic"],
+    lambda rows: [row for row in rows if row["detector"] == "good"],
+    lambda rows: [row for row in rows if row["image"] == "image0"],
+    lambda rows: [row for row in rows if row["image"] == "image0" and row["method"] == "authentic"],
+    lambda rows: [failed(row) for row in rows],
+    lambda rows: [failed(row) for row in rows if row["method"] == "authentic"],
+    lambda rows: [failed(row) if row["detector"] == "good" else row for row in rows],
+], ids=["authentic", "one detector", "one picture", "one authentic", "failed", "authentic failed", "one failed"])
+def test_a_report_and_a_leaderboard_can_be_had_of_whatever_there_is(change, tmp_path, monkeypatch):
+    monkeypatch.setattr("results.report.svg", lambda figure: "<svg/>")
+    rows = change(make_rows(photographs=2))
+    write(tmp_path / "results", rows)
+    write_json(tmp_path / "results" / "benchmark.json", {"protocol": "authentic", "guards": []})
+    write_atomic(tmp_path / "config.yaml", "{name: edge, seed: 0, forgeries: {methods: [TE]}, "
+                                           "search: {}, benchmark: {bootstrap: 100}}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = write_report(tmp_path).read_text()
+        board = write_leaderboard([tmp_path], tmp_path / "board").read_text()
+    for text in (page, board):
+        assert "good" in text and ">nan<" not in text
+        assert ("Nothing was painted into any" in text) == all(row["method"] == "authentic" for row in rows)
+
+
+def test_one_picture_has_no_interval(tmp_path):
+    found = write(tmp_path, [row for row in make_rows() if row["image"] == "image0"])
+    row = pick(found["summary"], detector="good", method="TE")
+    assert row["auc"] and (row["auc_low"], row["auc_high"]) == ("", "")
+    assert all(row["auc"] and not row["auc_low"] for row in (*found["images"], *found["sizes"]))
+    pair = found["comparisons"][0]
+    assert pair["difference"] and (pair["low"], pair["high"], pair["claim"]) == ("", "", "")
+    assert "difference +" in claim(pair) and "nan" not in claim(pair)
+    assert not any("nan" in sentence or "[" in sentence for sentence in headline(tmp_path))
+    two = write(tmp_path / "two", [row for row in make_rows() if row["image"] in ("image0", "image1")])
+    assert pick(two["summary"], detector="good", method="TE")["auc_low"]
