@@ -7,7 +7,7 @@ soon as it is there; then all rows become `records.csv`, and from it come all ta
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -20,80 +20,23 @@ from torch.utils.tensorboard import SummaryWriter
 from configs.engine import git_revision, make_fabric, versions
 from configs.errors import UserError
 from configs.files import read_rows, write_atomic, write_json, write_rows
-from configs.progress import Progress
 from configs.schema import RunConfig
 from detectors.inference import to_grey
-from detectors.sources import MapSizeError, Source, check_map, open_source
-from forgeries.methods import canonical, family, list_methods, method_names, same_method
-from forgeries.perturbations import covers, expand
-from forgeries.photos import Photo, PhotoSet
+from forgeries.photos import PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
 from results import guards
-from results.cases import (
-    AuthenticCases,
-    CaseSet,
-    ForgedCases,
-    ReadCases,
-    TestCase,
-    Unreadable,
-    in_words,
-    load_cases,
-)
+from results.cases import SPLIT, CaseSet, case_sets
+from results.entries import Entry, open_entries
 from results.fingerprints import of_dataset, of_photos, origins_known
 from results.guards import Finding, Fingerprint
-from results.maps import MapCache, code_digest, map_cache
-from results.metrics import auc, best_threshold, image_threshold, pool, rank
+from results.maps import map_cache
+from results.metrics import auc
 from results.metrics.variants import VARIANTS
-from results.parts import Part, Writer, finished, read_parts
-from results.records import METRICS, RECORDS, VALIDATION, VARIANT_ROWS
+from results.parts import read_parts
+from results.records import RECORDS, VALIDATION, VARIANT_ROWS
+from results.scoring import WRONG_SIZE, Bench, Threshold, as_field, find_map, map_pairs, place_of, score_sets
 from results.summary import write_summaries
-from results.tables import is_mean
-
-SPLIT, THRESHOLDS = "test", "threshold"
-"""Random streams of test pictures, and of those that thresholds are chosen on."""
-
-WRONG_SIZE = "map size: "
-"""Begins the error of a map of another size than its picture."""
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """A line of the tables: a detector, one of its seeds ("" where it has none), and how it is run."""
-
-    name: str
-    seed: str
-    spec: str
-    source: Source
-
-    @property
-    def label(self) -> str:
-        """Names a folder, and people read it."""
-        return f"{self.name} seed {self.seed}" if self.seed else self.name
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """What was chosen on validation photographs for pixels and for pictures, NaN where it could not be."""
-
-    pixel: float = float("nan")
-    image: float = float("nan")
-    pictures: int = 0
-    authentic: int = 0
-    methods: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bench:
-    """All that the scoring of a picture needs besides the picture."""
-
-    config: RunConfig
-    parts: Path
-    entries: Sequence[Entry]
-    cache: MapCache | None
-    rank: int
-    world: int
-    device: str
-    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+from results.thresholds import THRESHOLDS, choose_threshold, validation_failures, validation_sets
 
 
 def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> None:
@@ -126,143 +69,16 @@ def run_benchmark(config: RunConfig, folder: Path, photos: PhotoSet | None) -> N
     if photos and settings.validation:
         chosen = validation_sets(config, entries, photos.val)
         if not partial:
-            _score(bench, THRESHOLDS, chosen, "thresholds")
+            score_sets(bench, THRESHOLDS, chosen, "thresholds")
             fabric.barrier()
         bench = replace(bench, thresholds={entry.label: choose_threshold(bench, entry, chosen) for entry in entries})
-        findings += _without_maps(bench, chosen)
+        findings += validation_failures(bench, chosen)
     if not partial:
-        _score(bench, SPLIT, dict.fromkeys(sets, entries), "benchmark")
+        score_sets(bench, SPLIT, dict.fromkeys(sets, entries), "benchmark")
         fabric.barrier()
     if bench.rank == 0:
         _write(bench, folder, sets, findings)
     fabric.barrier()
-
-
-def open_entries(specs: Sequence[str], baselines: Sequence[str], folder: Path, device: str) -> list[Entry]:
-    """The detectors that `specs` name; by default all that were retrained in `folder`, and `baselines`.
-
-    Raises:
-        UserError: there is none, one cannot be opened, or two have one name that nobody gave them.
-    """
-    given = [(spec, "=" in spec) for spec in specs]
-    if not given:
-        for path in sorted((folder / "retrain").glob("*/model.safetensors")):
-            given.append((str(path.parent), False))
-        for path in sorted((folder / "retrain").glob("*/seed-*/model.safetensors")):
-            given.append((f"{path.parent.parent.name}={path.parent}", True))
-    if not given:
-        raise UserError(f"{folder}: no retrained detector there; run retrain first, or name detectors with --detectors "
-                        "('giidnet list detectors' shows those that need no weights)")
-    given += [(spec, False) for spec in baselines if not specs]
-    opened = [(spec, named, open_source(spec, device)) for spec, named in given]
-    entries: list[Entry] = []
-    for name, group in groupby(sorted(opened, key=lambda one: one[2].name), key=lambda one: one[2].name):
-        found = list(group)
-        if len(found) > 1 and not all(named for _, named, _ in found):
-            raise UserError(f"benchmark.detectors: two checkpoints are called {name}; give names as in "
-                            f"first={found[0][0]}, the same name for seeds of one detector")
-        _check_seeds(name, [source for _, _, source in found])
-        seeds = [(source.provenance.get("protocol") or {}).get("training_seed", source.seed) for _, _, source in found]
-        labels = [str(seed) for seed in seeds] if None not in seeds and len(set(seeds)) == len(seeds) \
-            else [str(number) for number in range(len(found))]
-        entries += [Entry(name, seed if len(found) > 1 else "", spec, source)
-                    for (spec, _, source), seed in zip(found, labels, strict=True)]
-    order = {source.name: place for place, (_, _, source) in reversed(list(enumerate(opened)))}
-    return sorted(entries, key=lambda entry: (order[entry.name], entry.seed))
-
-
-def _check_seeds(name: str, sources: Sequence[Source]) -> None:
-    """Those of one name differ by the seed alone, as far as they tell.
-
-    Raises:
-        UserError: they do not.
-    """
-    if len({source.digest for source in sources if source.digest}) < sum(bool(source.digest) for source in sources):
-        raise UserError(f"benchmark.detectors: two of those called {name} are the same; name each once")
-    kinds = {(source.detector, source.parameters, tuple(source.provenance["methods"] or ())) for source in sources}
-    if len(kinds) > 1:
-        raise UserError(f"benchmark.detectors: those called {name} are of different networks or training methods, and "
-                        "so no seeds of one detector; give them names of their own")
-
-
-def case_sets(config: RunConfig, photos: Sequence[Photo], read: Mapping[str, Cases]) -> list[CaseSet]:
-    """Test cases by perturbation and method, unforged ones last.
-
-    Raises:
-        UserError: a method's name cannot stand in the tables.
-    """
-    settings = config.benchmark
-    specs = {} if read else dict(zip(method_names(settings.methods), settings.methods, strict=True))
-    for name in read:
-        if is_mean(name) or not name.isprintable():
-            raise UserError(f"{settings.data}: a method called {name!r}: such a name is taken for a mean, or cannot be "
-                            "printed; rename it")
-    found = []
-    for perturbation in expand(settings.perturbations):
-        found += [CaseSet(perturbation, method, family(cases[0].method), ReadCases(cases, perturbation, config.seed),
-                          len(cases), bool(cases[0].method)) for method, cases in read.items()]
-        found += [CaseSet(perturbation, method, family(spec), ForgedCases(config, photos, SPLIT, spec, perturbation,
-                                                                           settings.images), settings.images)
-                  for method, spec in specs.items()]
-        if settings.authentic and not read:
-            cases = AuthenticCases(config, photos, SPLIT, perturbation, settings.authentic)
-            found.append(CaseSet(perturbation, AUTHENTIC, AUTHENTIC, cases, settings.authentic))
-    return found
-
-
-def validation_sets(config: RunConfig, entries: Sequence[Entry], photos: Sequence[Photo]) \
-        -> "dict[CaseSet, Sequence[Entry]]":
-    """Cases that thresholds are chosen on, with the detectors for which they are.
-
-    For each detector as many forgeries as `benchmark.validation`, in equal parts by the methods that it was trained
-    on, as far as they can be had here, else by `forgeries.methods`; and as many unforged pictures. No method that it
-    never saw has a say.
-    """
-    settings, perturbation = config.benchmark, expand(config.benchmark.perturbations)[0]
-    own = [entry for entry in entries if entry.source.kind != "maps"]
-    sets: dict[tuple[str, str, int], list[Entry]] = {}
-    for entry in own:
-        methods = validation_methods(config, entry.source.provenance)
-        for name, spec in methods.items():
-            sets.setdefault((name, spec, -(-settings.validation // len(methods))), []).append(entry)
-    found: dict[CaseSet, Sequence[Entry]] = {
-        CaseSet(perturbation, f"{name}-{count}", family(spec),
-                ForgedCases(config, photos, THRESHOLDS, spec, perturbation, count), count): chosen
-        for (name, spec, count), chosen in sets.items()}
-    if own:
-        cases = AuthenticCases(config, photos, THRESHOLDS, perturbation, settings.validation)
-        found[CaseSet(perturbation, AUTHENTIC, AUTHENTIC, cases, settings.validation)] = own
-    return found
-
-
-def validation_methods(config: RunConfig, provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Specs by name of the methods that a detector's thresholds are chosen on."""
-    configured = dict(zip(method_names(config.forgeries.methods), config.forgeries.methods, strict=True))
-    known = {canonical(name): (name, spec) for name, spec in (dict.fromkeys(list_methods(), "") | configured).items()}
-    own = dict(known[key] for key in map(canonical, provenance.get("methods") or ()) if key in known)
-    return {name: spec or name for name, spec in own.items()} or configured
-
-
-def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequence[Entry]]") -> Threshold:
-    """For pixels, the threshold of the largest mean F1 over validation forgeries; for pictures, that of the largest
-    balanced accuracy of the pooled scores against the unforged ones."""
-    histograms, scores, labels, methods = [], [], [], []
-    for one, chosen in sets.items():
-        if entry not in chosen:
-            continue
-        forged = one.method != AUTHENTIC
-        if forged:
-            methods.append(one.method.rpartition("-")[0])
-        for part in read_parts(_place(bench, THRESHOLDS, one, entry)):
-            if part.histogram is not None:
-                scores.append(float(part.row["score"]))
-                labels.append(forged)
-                if forged:
-                    histograms.append(part.histogram)
-    count = sum(labels)
-    return Threshold(best_threshold(np.stack(histograms)) if histograms else float("nan"),
-                     image_threshold(np.array(scores), np.array(labels)) if 0 < count < len(labels) else float("nan"),
-                     count, len(labels) - count, tuple(methods))
 
 
 def _findings(entries: Sequence[Entry], tested: Sequence[Fingerprint], validation: Sequence[Fingerprint],
@@ -280,38 +96,6 @@ def _findings(entries: Sequence[Entry], tested: Sequence[Fingerprint], validatio
         found += guards.seen_methods(name, trained, methods)
         found += guards.seen_perturbations(name, trained, perturbations)
     return found
-
-
-def _without_maps(bench: Bench, sets: "Mapping[CaseSet, Sequence[Entry]]") -> list[Finding]:
-    """Detectors that failed on pictures of their validation."""
-    found = []
-    for entry in bench.entries:
-        chosen = bench.thresholds[entry.label]
-        asked = sum(one.length for one, entries in sets.items() if entry in entries)
-        if missing := asked - chosen.pictures - chosen.authentic:
-            found.append(Finding("validation-failures", entry.label, f"has no map of {missing} of {asked} validation "
-                                 "pictures; its thresholds are of the others", True))
-    return found
-
-
-def seen_label(name: str, trained_on: Sequence[str] | None, includes: Any) -> str:
-    """"seen" or "unseen", by provenance; "unknown" where that does not tell."""
-    if trained_on is None:
-        return "unknown"
-    return "seen" if any(includes(trained, name) for trained in trained_on) else "unseen"
-
-
-def method_label(one: CaseSet, provenance: Mapping[str, Any]) -> str:
-    """`seen_label` of the method that painted the cases, "" of unforged ones. A method that nobody names is unseen only
-    by what was trained on nothing."""
-    if one.method == AUTHENTIC:
-        return ""
-    known = provenance["methods"]
-    return seen_label(one.method, known if one.named or known == [] else None, same_method)
-
-
-def _place(bench: Bench, split: str, one: CaseSet, entry: Entry) -> Path:
-    return bench.parts / split / one.perturbation / one.method / entry.label
 
 
 def _check_unchanged(bench: Bench, photos: Sequence[Fingerprint], read: Mapping[str, Cases]) -> None:
@@ -336,78 +120,6 @@ def _check_unchanged(bench: Bench, photos: Sequence[Fingerprint], read: Mapping[
         write_rows(path, ("what", "digest"), rows)
 
 
-def _score(bench: Bench, split: str, sets: "Mapping[CaseSet, Sequence[Entry]]", title: str) -> None:
-    """Scores this process's share of the pictures that are not done yet."""
-    todo = {}
-    for one, entries in sets.items():
-        shares = range(bench.rank, one.length, bench.world)
-        todo[one] = {entry: sorted(set(shares) - finished(_place(bench, split, one, entry))) for entry in entries}
-    total = sum(len(range(bench.rank, one.length, bench.world)) * len(entries) for one, entries in sets.items())
-    left = sum(len(indices) for entries in todo.values() for indices in entries.values())
-    with Progress(title, total, total - left, unit="map") as progress:
-        for one, pending in todo.items():
-            indices = sorted(set().union(*pending.values()))
-            if not indices:
-                continue
-            writers = {entry: Writer(_place(bench, split, one, entry), bench.rank)
-                       for entry, own in pending.items() if own}
-            own = {entry: set(pending[entry]) for entry in writers}
-            for index, case in zip(indices, load_cases(one.cases, indices, bench.config.forgeries.workers),
-                                   strict=True):
-                for entry, writer in writers.items():
-                    if index in own[entry]:
-                        writer.add(_part(bench, entry, one, index, case))
-                        progress.update(method=one.method)
-            for writer in writers.values():
-                writer.close()
-
-
-def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase | Unreadable) -> Part:
-    trained_on = entry.source.provenance
-    row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
-           "seen": method_label(one, trained_on),
-           "perturbation": one.perturbation,
-           "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
-           "image": case.name, "source": case.source}
-    if isinstance(case, Unreadable):
-        return Part(index, {**row, "error": case.what}, None)
-    row |= {"digest": case.digest, "mask_kind": case.mask_kind, "mask_fraction": _text(float(case.mask.mean())),
-            "pixels": str(case.mask.size)}
-    try:
-        probability = find_map(bench, entry, one, case)
-    except Exception as error:
-        # Whatever a network or a user's function raises, for this picture alone.
-        size = WRONG_SIZE if isinstance(error, MapSizeError) else ""
-        return Part(index, {**row, "error": size + in_words(error)}, None)
-    ranked = rank(probability, case.mask)
-    numbers = ranked.numbers(bench.thresholds.get(entry.label, Threshold()).pixel)
-    row |= {key: _text(numbers[key]) for key in (*METRICS, "best_threshold")}
-    row["score"] = _text(pool(probability, bench.config.benchmark.pooling))
-    return Part(index, row, ranked.histogram())
-
-
-def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.ndarray:
-    """The map float32 H×W of a case, from the cache where it is there; what the detector raises.
-
-    Raises:
-        ValueError: of another size than the picture, or not of numbers in [0, 1].
-    """
-    def predict() -> np.ndarray:
-        return check_map(entry.source.predict(case.image, place, case.name), case.image)
-
-    # Maps that were computed elsewhere are of one perturbation, too.
-    place = one.method if one.perturbation == "none" else f"{one.perturbation}/{one.method}"
-
-    if bench.cache is None or entry.source.digest is None:
-        return predict()
-    network = " ".join((entry.source.digest, bench.device, code_digest(), *versions().values()))
-    return bench.cache.find(network, case.image, predict)
-
-
-def _text(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.9g}"
-
-
 def _exact(value: float) -> str:
     """A threshold is compared with scores: rounded, it may become one of them."""
     return "" if np.isnan(value) else repr(float(value))
@@ -427,7 +139,7 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
             for one in sets:
                 scores: dict[int, list[float]] = {}
                 for entry in bench.entries:
-                    parts = read_parts(_place(bench, SPLIT, one, entry))
+                    parts = read_parts(place_of(bench, SPLIT, one, entry))
                     counts["rows"] += len(parts)
                     found = [part.histogram for part in parts if part.histogram is not None]
                     if found:
@@ -485,26 +197,10 @@ def _variants(bench: Bench, sets: Sequence[CaseSet]) -> Iterator[dict[str, Any]]
         parts = {one.method: [one] for one in own if one.method != AUTHENTIC} | {"all": own}
         for entry, (method, chosen), name in product(bench.entries, parts.items(), bench.config.benchmark.variants):
             counted = [0]
-            found = VARIANTS[name].function(_pairs(bench, entry, chosen, counted)) if chosen else {}
+            found = VARIANTS[name].function(map_pairs(bench, entry, chosen, counted)) if chosen else {}
             for number, value in found.items():
                 yield {"detector": entry.name, "seed": entry.seed, "perturbation": perturbation, "method": method,
-                       "variant": name, "number": number, "value": _text(value), "pictures": counted[0]}
-
-
-def _pairs(bench: Bench, entry: Entry, sets: Sequence[CaseSet], counted: list[int]) \
-        -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Maps with their masks, of all pictures that have a map."""
-    for one in sets:
-        for case in load_cases(one.cases, range(one.length), bench.config.forgeries.workers):
-            if isinstance(case, Unreadable):
-                continue
-            try:
-                probability = find_map(bench, entry, one, case)
-            except Exception:
-                # It stands in records.csv, with its message.
-                continue
-            counted[0] += 1
-            yield probability, case.mask
+                       "variant": name, "number": number, "value": as_field(value), "pictures": counted[0]}
 
 
 def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete: bool) -> dict[str, Any]:
@@ -557,7 +253,7 @@ def _show(bench: Bench, place: Path, one: CaseSet, index: int, board: SummaryWri
         except Exception:
             # It stands in records.csv, with its message.
             continue
-        scores[entry.name] = _text(auc(probability, case.mask))
+        scores[entry.name] = as_field(auc(probability, case.mask))
         _write_png(place / f"map-{entry.name}.png", to_grey(probability))
     write_json(place / "case.json", {"image": case.name, "source": case.source, "method": one.method,
                                      "perturbation": one.perturbation, "auc": scores})

@@ -1,7 +1,7 @@
 """Pictures to test on, with their masks: forged from photographs, unforged, or read from a dataset."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,9 +13,14 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from configs.streams import stream
 from forgeries.dataset import ForgeryDataset, Recipe, draw_square
-from forgeries.perturbations import perturb
+from forgeries.methods import family, method_names
+from forgeries.perturbations import expand, perturb
 from forgeries.photos import Photo
-from forgeries.readers import Case
+from forgeries.readers import AUTHENTIC, Case, Cases
+from results.tables import is_mean
+
+SPLIT = "test"
+"""Random stream of test pictures."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,31 @@ class ReadCases(Dataset[TestCase]):
         generator = stream(self.seed, "perturb", case.method, case.name, self.perturbation)
         after = perturb(*case.load(), self.perturbation, generator)
         return TestCase(case.name, case.source, "", after.image, after.mask)
+
+
+def case_sets(config: RunConfig, photos: Sequence[Photo], read: Mapping[str, Cases]) -> list[CaseSet]:
+    """Test cases by perturbation and method, unforged ones last.
+
+    Raises:
+        UserError: a method's name cannot stand in the tables.
+    """
+    settings = config.benchmark
+    specs = {} if read else dict(zip(method_names(settings.methods), settings.methods, strict=True))
+    for name in read:
+        if is_mean(name) or not name.isprintable():
+            raise UserError(f"{settings.data}: a method called {name!r}: such a name is taken for a mean, or cannot be "
+                            "printed; rename it")
+    found = []
+    for perturbation in expand(settings.perturbations):
+        found += [CaseSet(perturbation, method, family(cases[0].method), ReadCases(cases, perturbation, config.seed),
+                          len(cases), bool(cases[0].method)) for method, cases in read.items()]
+        found += [CaseSet(perturbation, method, family(spec), ForgedCases(config, photos, SPLIT, spec, perturbation,
+                                                                           settings.images), settings.images)
+                  for method, spec in specs.items()]
+        if settings.authentic and not read:
+            cases = AuthenticCases(config, photos, SPLIT, perturbation, settings.authentic)
+            found.append(CaseSet(perturbation, AUTHENTIC, AUTHENTIC, cases, settings.authentic))
+    return found
 
 
 def load_cases(cases: "Dataset[TestCase]", indices: Sequence[int], workers: int) -> Iterator[TestCase | Unreadable]:

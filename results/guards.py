@@ -55,7 +55,8 @@ def trained_on(name: str, provenance: Mapping[str, Any], photos: Iterable[tuple[
 def unknown_origins(data: str) -> Finding:
     """A mark for a dataset `data` that does not tell which photographs its forgeries were made from."""
     return Finding("trained-on", "", f"{data}: origin of the pictures is not known: no manifest tells from which "
-                   "photographs they were made; forgeries of training photographs are recognized by likeness alone", True)
+                   "photographs they were made; forgeries of training photographs are recognized by likeness alone",
+                   True)
 
 
 def near_duplicates_of(name: str, provenance: Mapping[str, Any], hashes: Mapping[str, int]) -> list[Finding]:

@@ -576,7 +576,7 @@ def test_weights_of_a_trained_inpainter_are_named_by_what_they_hold(tmp_path):
 
 
 def test_a_configuration_takes_files_and_records_names(photos, tmp_path):
-    from results.benchmark import _case_sets
+    from results.cases import case_sets
     from retrain.stage import provenance
     from retrain.trainer import Trained
     own = str(script(tmp_path, First()))
@@ -584,8 +584,8 @@ def test_a_configuration_takes_files_and_records_names(photos, tmp_path):
     config = load_config("quick", [f"forgeries.methods=[TE,{own}]", f"benchmark.methods=[{own},NS]"], known)
     assert config.forgeries.methods == ["TE", own] and Recipe.of(config).methods == ("TE", own)
     assert provenance(config, PhotoSet((), (), ()), Trained({}, 1, {"val_auc": 0.5}), None)["methods"] == ["TE", "OWN"]
-    cases = _case_sets(config, {}, photos)
-    assert {method for _, method in cases} == {"OWN", "NS"}
+    cases = {(one.perturbation, one.method): one.cases for one in case_sets(config, photos, {})}
+    assert {method for _, method in cases} == {"OWN", "NS", "authentic"}
     assert cases["none", "OWN"][0].image.shape == (*[config.forgeries.image_size] * 2, 3)
     with pytest.raises(UserError, match=r"'x.txt': must be one of TE.*, or a file: \.yaml"):
         load_config("quick", ["forgeries.methods=[x.txt]"], known)

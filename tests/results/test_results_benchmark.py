@@ -19,13 +19,14 @@ from detectors.mantranet import ManTraNet
 from detectors.sources import MapSizeError, Source
 from forgeries.photos import find_photos
 from forgeries.readers import read_by_method
-from results import benchmark
-from results.benchmark import by_rank, run_benchmark, validation_methods
+from results import entries
+from results.benchmark import by_rank, run_benchmark
 from results.cases import AuthenticCases, ForgedCases, ReadCases, load_cases
 from results.parts import Part, Writer, finished, read_parts
 from results.records import METRICS, RECORDS
 from results.report import write_report
 from results.tables import closing_table
+from results.thresholds import validation_methods
 
 OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4", "benchmark.authentic=3",
              "benchmark.validation=4", "device=cpu", "benchmark.methods=[TE, NS]", "forgeries.methods=[TE]",
@@ -65,7 +66,7 @@ class Detectors:
 @pytest.fixture
 def detectors(monkeypatch):
     found = Detectors()
-    monkeypatch.setattr(benchmark, "open_source", found)
+    monkeypatch.setattr(entries, "open_source", found)
     return found
 
 
@@ -403,7 +404,7 @@ def test_read_cases_are_perturbed_the_same_each_time_and_each_in_its_own_way(dat
 
 
 def test_an_entry_is_labelled_with_its_seed(detectors):
-    entry = benchmark.Entry("one", "", "one", detectors("one", "cpu"))
+    entry = entries.Entry("one", "", "one", detectors("one", "cpu"))
     assert entry.label == "one" and replace(entry, seed="3").label == "one seed 3"
 
 
@@ -473,7 +474,7 @@ def test_what_is_no_seed_of_one_detector_is_refused(tmp_path, detectors):
     detectors.digests = {}
     found = [detectors("both=bright", "cpu"), replace(detectors("both=dark", "cpu"), parameters=7)]
     with pytest.raises(UserError, match="those called both are of different networks"):
-        benchmark._check_seeds("both", found)
+        entries._check_seeds("both", found)
 
 
 def test_a_threshold_that_is_next_to_a_score_stays_beside_it(tmp_path, detectors, monkeypatch):

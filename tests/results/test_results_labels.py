@@ -13,9 +13,11 @@ from configs.load import load_config
 from forgeries.methods import METHODS, canonical, same_method
 from forgeries.methods.families import ALIASES, LITERATURE
 from forgeries.readers import read_by_method
-from results.benchmark import case_sets, method_label, seen_label, validation_methods
+from results.cases import case_sets
 from results.fingerprints import of_dataset, origins_known
 from results.guards import seen_methods, trained_on, unknown_origins, unnamed_methods
+from results.scoring import method_label, seen_label
+from results.thresholds import validation_methods
 
 
 @pytest.mark.parametrize("first, second", [
