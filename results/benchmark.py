@@ -34,7 +34,7 @@ from results.metrics import auc
 from results.metrics.variants import VARIANTS
 from results.parts import read_parts
 from results.records import RECORDS, VALIDATION, VARIANT_ROWS
-from results.scoring import WRONG_SIZE, Bench, Threshold, as_field, find_map, map_pairs, place_of, score_sets
+from results.scoring import WRONG_SIZE, Bench, Threshold, as_field, find_map, place_of, score_sets
 from results.summary import write_summaries
 from results.thresholds import THRESHOLDS, choose_threshold, validation_failures, validation_sets
 
@@ -192,15 +192,17 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
 
 def _variants(bench: Bench, sets: Sequence[CaseSet]) -> Iterator[dict[str, Any]]:
     """What published evaluation code would say: of each method's pictures, and of all together."""
-    for perturbation, group in groupby(sets, key=lambda one: one.perturbation):
-        own = list(group)
-        parts = {one.method: [one] for one in own if one.method != AUTHENTIC} | {"all": own}
-        for entry, (method, chosen), name in product(bench.entries, parts.items(), bench.config.benchmark.variants):
-            counted = [0]
-            found = VARIANTS[name].function(map_pairs(bench, entry, chosen, counted)) if chosen else {}
-            for number, value in found.items():
+    for (perturbation, group), entry in product(
+            [(name, list(group)) for name, group in groupby(sets, key=lambda one: one.perturbation)], bench.entries):
+        parts = {one.method: [part.variants for part in read_parts(place_of(bench, SPLIT, one, entry))
+                              if part.histogram is not None] for one in group}
+        chosen = {method: found for method, found in parts.items() if method != AUTHENTIC}
+        chosen["all"] = [part for found in parts.values() for part in found]
+        for (method, found), name in product(chosen.items(), bench.config.benchmark.variants):
+            rows = np.array([part[name] for part in found], np.float64)
+            for number, value in VARIANTS[name].combine(rows).items():
                 yield {"detector": entry.name, "seed": entry.seed, "perturbation": perturbation, "method": method,
-                       "variant": name, "number": number, "value": as_field(value), "pictures": counted[0]}
+                       "variant": name, "number": number, "value": as_field(value), "pictures": len(found)}
 
 
 def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete: bool) -> dict[str, Any]:

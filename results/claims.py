@@ -92,7 +92,8 @@ def _lead(leader: Row, count: int, own: bool) -> str:
     interval = f" [{float(leader['auc_low']):.3f}, {float(leader['auc_high']):.3f}]" if leader["auc_low"] else ""
     chance = "; its interval does not exclude chance, 0.5" if interval and float(leader["auc_low"]) <= 0.5 else ""
     return (f"On {ALONE[methods]}, {leader['detector']} has a mean AUC of {float(leader['auc']):.3f}{interval}, "
-            f"{among}, over {_number(leader['count'], 'picture')} of {_number(leader['sources'], 'photograph')}{chance}.")
+            f"{among}, over {_number(leader['count'], 'picture')} of "
+            f"{_number(leader['sources'], 'photograph')}{chance}.")
 
 
 def _pairs(leader: str, pairs: Sequence[Row]) -> list[str]:

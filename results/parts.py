@@ -3,8 +3,8 @@
 import base64
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,8 @@ class Part:
     index: int
     row: dict[str, str]
     histogram: np.ndarray | None
+    variants: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By published protocol what it needs of the picture."""
 
 
 class Writer:
@@ -34,7 +36,8 @@ class Writer:
         """Writes the line before it returns."""
         counts = None if part.histogram is None else base64.b85encode(
             zlib.compress(part.histogram.astype("<u4").tobytes(), 1)).decode()
-        line: dict[str, Any] = {"index": part.index, "row": part.row, "histogram": counts}
+        line: dict[str, Any] = {"index": part.index, "row": part.row, "histogram": counts,
+                                "variants": part.variants}
         self.file.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
         self.file.flush()
 
@@ -51,7 +54,7 @@ def read_parts(folder: Path) -> list[Part]:
         if line["index"] not in found or found[line["index"]]["histogram"] is None:
             found[line["index"]] = line
     return [Part(index, line["row"], None if (counts := line["histogram"]) is None else np.frombuffer(
-        zlib.decompress(base64.b85decode(counts)), "<u4").reshape(2, BINS).astype(np.int64))
+        zlib.decompress(base64.b85decode(counts)), "<u4").reshape(2, BINS).astype(np.int64), line["variants"])
         for index, line in sorted(found.items())]
 
 

@@ -1,6 +1,6 @@
 """Maps and their numbers, picture by picture, each kept as soon as it is there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from results.cases import CaseSet, TestCase, Unreadable, in_words, load_cases
 from results.entries import Entry
 from results.maps import MapCache, code_digest
 from results.metrics import pool, rank
+from results.metrics.variants import VARIANTS
 from results.parts import Part, Writer, finished
 from results.records import METRICS
 
@@ -117,7 +118,8 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase |
     numbers = ranked.numbers(bench.thresholds.get(entry.label, Threshold()).pixel)
     row |= {key: as_field(numbers[key]) for key in (*METRICS, "best_threshold")}
     row["score"] = as_field(pool(probability, bench.config.benchmark.pooling))
-    return Part(index, row, ranked.histogram())
+    published = {name: VARIANTS[name].score(probability, case.mask) for name in bench.config.benchmark.variants}
+    return Part(index, row, ranked.histogram(), published)
 
 
 def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.ndarray:
@@ -136,22 +138,6 @@ def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.nda
         return predict()
     network = " ".join((entry.source.digest, bench.device, code_digest(), *versions().values()))
     return bench.cache.find(network, case.image, predict)
-
-
-def map_pairs(bench: Bench, entry: Entry, sets: Sequence[CaseSet], counted: list[int]) \
-        -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Maps with their masks, of all pictures that have a map."""
-    for one in sets:
-        for case in load_cases(one.cases, range(one.length), bench.config.forgeries.workers):
-            if isinstance(case, Unreadable):
-                continue
-            try:
-                probability = find_map(bench, entry, one, case)
-            except Exception:
-                # It stands in records.csv, with its message.
-                continue
-            counted[0] += 1
-            yield probability, case.mask
 
 
 def as_field(value: float) -> str:
