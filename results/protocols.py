@@ -4,11 +4,14 @@ Pure, and light to import. What is trained so is tested on all of `benchmark.met
 from its provenance, as with every other one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.errors import UserError
 from configs.schema import RunConfig
-from forgeries.methods import family, method_name
+from forgeries.methods import family, method_name, same_method
+from search_space.genotype import read_genotype, selection_methods
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,33 @@ def plan(config: RunConfig) -> list[Training]:
 
     Raises:
         UserError: nothing to leave out, what is left out is not tested, a file that declares a method is wrong, or the
-            run's own search saw the methods that its trainings must not see.
+            search of giidnet's genotype saw the methods that its trainings must not see.
     """
     settings = config.benchmark
     if not settings.trains:
         return []
-    if "giidnet" in config.retrain.detectors and not config.retrain.genotype:
+    groups = _groups(config)
+    if "giidnet" in config.retrain.detectors and config.retrain.genotype:
+        _check_genotype(Path(config.retrain.genotype), groups, settings.protocol)
+    elif "giidnet" in config.retrain.detectors:
         raise UserError(f"retrain.detectors: giidnet's cells come from a search on all of forgeries.methods, which "
                         f"{settings.protocol} must not use; leave giidnet away, or name a genotype that was found "
                         "otherwise with retrain.genotype")
     seeds = range(settings.seeds) if settings.seeds > 1 else (None,)
     return [Training(f"{trainee}-{relation}-{group}", methods, group, trainee, seed)
-            for seed in seeds for relation, group, methods in _groups(config) for trainee in config.retrain.detectors]
+            for seed in seeds for relation, group, methods in groups for trainee in config.retrain.detectors]
+
+
+def _check_genotype(path: Path, groups: Sequence[tuple[str, str, tuple[str, ...]]], protocol: str) -> None:
+    """No search saw a method that a group leaves out, as far as the genotype tells; a missing one is told later."""
+    seen = selection_methods(read_genotype(path)) if path.exists() else None
+    every = dict.fromkeys(spec for _, _, methods in groups for spec in methods)
+    for relation, group, methods in groups:
+        for name in (method_name(spec) for spec in every if spec not in methods):
+            if any(same_method(name, other) for other in seen or ()):
+                raise UserError(f"retrain.genotype = {path}: its search saw {name}, which giidnet-{relation}-{group} "
+                                f"of {protocol} must not see; name a genotype that was found on other methods, or "
+                                "leave giidnet away")
 
 
 def _groups(config: RunConfig) -> list[tuple[str, str, tuple[str, ...]]]:

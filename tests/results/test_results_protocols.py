@@ -1,5 +1,6 @@
 """Plans of the protocols that train: what each training sees, what is left out, and what cannot be planned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from configs.schema import RunConfig
 from forgeries.methods import METHODS, family
 from giidnet import registries
 from results.protocols import Training, plan
+from search_space.genotype import released_genotype, write_genotype
 
 # By their papers, not by the code: what is a network and what is not.
 NETWORKS = {name for name in METHODS if name.startswith(("RS-", "GC-"))}
@@ -115,6 +117,25 @@ def test_what_says_nothing_about_what_is_left_out_is_refused(options, expected):
 def test_a_dataset_brings_its_own_methods_and_a_genotype_its_own_origin():
     assert plan(configure("leave-one-method-out", ["TE", "PM"], tested=["TE"], data="somewhere"))
     assert plan(configure("matrix", ["TE", "PM"], ["giidnet"], genotype="found.yaml"))
+
+
+@pytest.mark.parametrize("protocol, trained, found, expected", [
+    ("leave-one-method-out", ["TE", "PM"], {"methods": ["NS"], "methods_scored": ["TE"]}, "saw TE, which .*-without-TE"),
+    ("leave-one-method-out", ["TE", "PM"], {"methods": ["patch-match"]}, "saw PM, which giidnet-without-PM of leave-one"),
+    ("leave-one-kind-out", ["TE", "GC-S"], {"methods": ["GC-S"]}, "saw GC-S, which giidnet-without-learned"),
+    ("matrix", ["TE", "PM"], {"methods": ["TE"]}, "saw TE, which giidnet-on-PM of matrix"),
+    ("matrix", ["TE", "PM"], {"methods": ["NS"]}, None), ("leave-one-method-out", ["TE", "PM"], {}, None)])
+def test_a_genotype_whose_search_saw_what_is_left_out_is_refused(tmp_path, protocol, trained, found, expected):
+    path = tmp_path / "genotype.yaml"
+    write_genotype(path, replace(released_genotype(), provenance=found))
+    config = configure(protocol, trained, ["giidnet"], genotype=str(path))
+    if expected is None:
+        assert plan(config)
+        return
+    with pytest.raises(UserError, match=expected) as error:
+        plan(config)
+    assert str(error.value).startswith(f"retrain.genotype = {path}: ") and "\n" not in str(error.value)
+    assert plan(configure(protocol, trained, ["mantranet"], genotype=str(path)))
 
 
 @pytest.mark.parametrize("override, expected", [
