@@ -147,7 +147,8 @@ def test_two_names_of_one_method_are_left_out_together(tmp_path):
         declared = DIFFUSION | {"name": name, "kind": "learned"}
         Path(specs[-1]).write_text("\n".join(f"{key}: {value!r}" for key, value in declared.items()))
     trainings = plan(configure("leave-one-method-out", ["TE", *specs], ["mantranet"]))
-    assert {each.group: each.methods for each in trainings} == {"all": ("TE", *specs), "TE": tuple(specs), "LaMa": ("TE",)}
+    assert {each.group: each.methods for each in trainings} == {
+        "all": ("TE", *specs), "TE": tuple(specs), "LaMa": ("TE",)}
 
 
 def test_a_dataset_that_is_not_there_is_refused_and_a_missing_genotype_is_told_later():
