@@ -43,8 +43,8 @@ def plan(config: RunConfig) -> list[Training]:
     one kind: `<detector>-without-<method or kind>`. First come all trainings of the first seed.
 
     Raises:
-        UserError: nothing to leave out, what is left out is not tested, the dataset cannot be read, a file that declares
-            a method is wrong, or the search of giidnet's genotype saw the methods that its trainings must not see.
+        UserError: nothing to leave out, what is left out is not tested, the dataset cannot be read, a file that
+            declares a method is wrong, or the search of giidnet's genotype saw methods that its trainings must not see.
     """
     settings = config.benchmark
     if not settings.trains:
