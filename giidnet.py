@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from configs.schema import RunConfig
     from forgeries.photos import PhotoSet
 
-PHOTOS = ("split", "name", "source", "digest", "path", "reason")
+PHOTOS = ("split", "name", "source", "digest", "hash", "path", "reason")
 SHOWN = 5
 """Skipped photographs that are named on the terminal."""
 
@@ -219,7 +219,8 @@ def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":
     from forgeries.photos import find_photos
     photos = find_photos(config.photos, config.forgeries.image_size)
     splits = {"train": photos.train, "val": photos.val, "test": photos.test}
-    rows = [{"split": split, "name": photo.name, "source": photo.source, "digest": photo.digest, "path": photo.path}
+    rows = [{"split": split, "name": photo.name, "source": photo.source, "digest": photo.digest,
+             "hash": f"{photo.hash:016x}", "path": photo.path}
             for split, found in splits.items() for photo in found]
     write_rows(folder / "photos.csv", PHOTOS, [*rows, *({"split": "skipped", "name": path.stem, "path": path,
                                                          "reason": reason} for path, reason in photos.skipped)])

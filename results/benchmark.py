@@ -94,6 +94,7 @@ def _findings(entries: Sequence[Entry], tested: Sequence[Fingerprint], validatio
         if entry.source.kind != "maps":
             found += guards.threshold_on_test(name, validation, tested)
         found += guards.seen_methods(name, trained, methods)
+        found += guards.unknown_selection(name, trained)
         found += guards.seen_perturbations(name, trained, perturbations)
     return found
 

@@ -79,7 +79,7 @@ def near_duplicates_of(name: str, provenance: Mapping[str, Any], hashes: Mapping
                                 f"{photo['name']} of the {split} split of {name}{_more(found)}; give other test "
                                 "photographs"))
     if len(hashed) < len(known):
-        findings.append(Finding("near-duplicate", name, f"{name} was trained before photographs had perceptual hashes: "
+        findings.append(Finding("near-duplicate", name, f"{name} names photographs without their perceptual hashes: "
                                 "near duplicates of them were not looked for", True))
     return findings
 
@@ -97,9 +97,35 @@ def threshold_on_test(name: str, validation: Sequence[Fingerprint], test: Sequen
 
 
 def seen_methods(name: str, provenance: Mapping[str, Any], methods: Iterable[str]) -> list[Finding]:
-    """A mark for the tested methods that `name` was trained on, or for that it does not say."""
+    """A mark for the tested methods that `name` was trained or its architecture selected on, or for that it does not
+    say."""
     tested = [method for method in methods if method != AUTHENTIC]
-    return _seen("methods", name, provenance["methods"], tested, same_method)
+    return _seen("methods", name, methods_known(provenance), tested, same_method,
+                 "trained or its architecture selected" if _selection(provenance).get("methods") else "trained")
+
+
+def methods_known(provenance: Mapping[str, Any]) -> list[str] | None:
+    """Methods that a detector was trained or its architecture selected on; None where it does not say on which it was
+    trained."""
+    if provenance["methods"] is None:
+        return None
+    return list(dict.fromkeys([*provenance["methods"], *(_selection(provenance).get("methods") or ())]))
+
+
+def unknown_selection(name: str, provenance: Mapping[str, Any]) -> list[Finding]:
+    """Marks for an architecture that a search selected on methods or photographs that `name` does not tell."""
+    selected, marks = _selection(provenance), []
+    if selected and selected["methods"] is None:
+        marks.append(Finding("seen-methods", name, f"the genotype of {name} does not say on which methods it was "
+                             "selected: results are labelled by its training alone", True))
+    if selected and not selected["photos"]:
+        marks.append(Finding("trained-on", name, f"the genotype of {name} does not say on which photographs it was "
+                             "selected: whether test photographs are among them is not known", True))
+    return marks
+
+
+def _selection(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    return provenance.get("selected_on") or {}
 
 
 def unnamed_methods(titles: Iterable[str]) -> list[Finding]:
@@ -130,14 +156,14 @@ def apply(findings: Iterable[Finding], allow: Collection[str]) -> list[Finding]:
 
 
 def _seen(what: str, name: str, trained: Sequence[str] | None, tested: Sequence[str],
-          includes: Callable[[str, str], bool]) -> list[Finding]:
+          includes: Callable[[str, str], bool], done: str = "trained") -> list[Finding]:
     if not tested:
         return []
     if trained is None:
         return [Finding(f"seen-{what}", name, f"{name} does not say which {what} it was trained on: its results are "
                         "labelled unknown", True)]
     seen = [one for one in tested if any(includes(entry, one) for entry in trained)]
-    return [Finding(f"seen-{what}", name, f"{name} was trained on {', '.join(seen)}: these results are labelled seen",
+    return [Finding(f"seen-{what}", name, f"{name} was {done} on {', '.join(seen)}: these results are labelled seen",
                     True)] if seen else []
 
 

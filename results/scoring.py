@@ -16,6 +16,7 @@ from forgeries.perturbations import covers
 from forgeries.readers import AUTHENTIC
 from results.cases import CaseSet, TestCase, Unreadable, in_words, load_cases
 from results.entries import Entry
+from results.guards import methods_known
 from results.maps import MapCache, code_digest
 from results.metrics import pool, rank
 from results.metrics.variants import VARIANTS
@@ -63,7 +64,7 @@ def method_label(one: CaseSet, provenance: Mapping[str, Any]) -> str:
     by what was trained on nothing."""
     if one.method == AUTHENTIC:
         return ""
-    known = provenance["methods"]
+    known = methods_known(provenance)
     return seen_label(one.method, known if one.named or known == [] else None, same_method)
 
 

@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from configs.engine import Checkpointer, git_revision, versions
 from configs.errors import UserError
+from configs.files import read_rows
 from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
 from detectors import create_detector
@@ -28,6 +29,7 @@ from search_space.genotype import (
     random_genotype,
     read_genotype,
     released_genotype,
+    selection_methods,
 )
 
 
@@ -66,7 +68,11 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
         pretrained = pretrain(title, module.traces, config, photos, out / "pretrain", board)
     trained = train(title, module, config, photos, out, board)
     module.load_state_dict(trained.state)
-    save_detector(out, detector, module, options, provenance(config, photos, trained, pretrained, protocol))
+    told = provenance(config, photos, trained, pretrained, protocol)
+    if genotype:
+        elsewhere = config.retrain.genotype if trainee == "giidnet" else None
+        told = add_selection(told, genotype, Path(elsewhere) if elsewhere else None)
+    save_detector(out, detector, module, options, told)
     for place in (out, out / "pretrain"):
         Checkpointer(place / "checkpoint.pt", 0).remove()
 
@@ -94,6 +100,22 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
         if pretrained else None, "versions": versions(),
         "git_revision": git_revision(), "config": config.model_dump(mode="json"),
     } | ({"protocol": dict(protocol)} if protocol else {})
+
+
+def add_selection(provenance: Mapping[str, Any], genotype: Genotype, file: Path | None) -> dict[str, Any]:
+    """`provenance` with what the genotype's search looked at, which a detector has seen as well.
+
+    `selected_on` has the `methods` of the search and whether its photographs are known, each None or False where nobody
+    says. Of a genotype `file` of another run, the photographs are those of the run's `photos.csv`, split "search".
+    """
+    methods = selection_methods(genotype)
+    place = file.resolve().parent if file else None
+    rows = read_rows(place.parent / "photos.csv") if place and place.name == "search" else []
+    known = {photo["digest"] for entries in provenance["photos"].values() for photo in entries}
+    others = [{key: row[key] for key in ("name", "source", "digest", "hash") if row.get(key)} for row in rows
+              if row["split"] in ("train", "val") and row["digest"] not in known]
+    return {**provenance, "photos": {**provenance["photos"], **({"search": others} if others else {})},
+            "selected_on": {"methods": methods, "photos": bool(rows) if file else methods is not None}}
 
 
 def trainees(config: RunConfig, folder: Path) -> dict[str, Genotype | None]:

@@ -142,10 +142,19 @@ class Genotype:
                    **dict(entry.split("=", 1) for entry in chosen))  # type: ignore[arg-type]
 
 
+def selection_methods(genotype: Genotype) -> list[str] | None:
+    """Inpainting methods that the search of a genotype trained or scored on, [] where nothing was searched; None where
+    its provenance does not say."""
+    found = genotype.provenance
+    if not isinstance(found.get("methods"), list):
+        return None
+    return list(dict.fromkeys([*found["methods"], *(found.get("methods_scored") or ())]))
+
+
 def random_genotype(space: SpaceShape, generator: np.random.Generator) -> Genotype:
-    """A genotype drawn uniformly."""
+    """A genotype drawn uniformly, which no picture had a say in."""
     return Genotype.from_sample({label: str(generator.choice(options)) for label, options in space.options().items()},
-                                space)
+                                space, strategy="drawn at random", methods=[])
 
 
 def released_genotype() -> Genotype:

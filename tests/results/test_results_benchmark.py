@@ -343,6 +343,8 @@ def test_a_forged_folder_of_other_sizes_is_scored_and_undefined_fields_are_empty
     rows = [row for row in found if row["detector"] == "bright" and row["perturbation"] == "none"]
     assert [row["auc"] for row in rows] == ["1", ""]
     assert [(row["seen"], row["kind"]) for row in rows] == [("unseen", "learned")] * 2
+    told = json.loads((tmp_path / "results" / "benchmark.json").read_text())["guards"]
+    assert any(mark["what"].startswith(f"{data}: origin of the pictures is not known") for mark in told)
     summary = read_rows(tmp_path / "results" / "summary.csv")[0]
     assert (summary["count"], summary["undefined"], summary["auc"]) == ("1", "1", "1.000000")
 
@@ -360,6 +362,7 @@ def test_a_list_with_authentic_pictures_and_a_shard_are_scored(tmp_path, detecto
                       f"forgeries.workers={workers}", "benchmark.validation=0")
         rows = [row for row in found if row["detector"] == "bright"]
         assert [row["method"] for row in rows] == methods and [row["auc"] for row in rows] == ["1", ""]
+        assert {(row["seen"], row["kind"]) for row in rows if row["method"] != "authentic"} == {("unknown", "unknown")}
         assert "0 pictures" not in closing_table(tmp_path)
 
 

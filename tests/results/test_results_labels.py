@@ -1,6 +1,7 @@
 """What counts as seen in training: names of one method, methods that nobody names, and what a search looked at."""
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,9 +16,10 @@ from forgeries.methods.families import ALIASES, LITERATURE
 from forgeries.readers import read_by_method
 from results.cases import case_sets
 from results.fingerprints import of_dataset, origins_known
-from results.guards import seen_methods, trained_on, unknown_origins, unnamed_methods
+from results.guards import seen_methods, trained_on, unknown_origins, unknown_selection, unnamed_methods
 from results.scoring import method_label, seen_label
 from results.thresholds import validation_methods
+from search_space.genotype import PAPER_SPACE, random_genotype, released_genotype, selection_methods
 
 
 @pytest.mark.parametrize("first, second", [
@@ -149,3 +151,32 @@ def test_cases_without_a_method_do_not_hide_those_of_one_that_is_called_as_the_p
         "NS": ["NS"], "NS-unnamed": [""]}
     named = {one.method: method_label(one, {"methods": ["TE"]}) for one in case_sets(load_config("quick"), (), read)}
     assert named == {"NS": "unseen", "NS-unnamed": "unknown"}
+
+
+def test_what_a_search_looked_at_was_seen(tmp_path):
+    write_pictures(tmp_path, ["a"], "telea")
+    write_pictures(tmp_path, ["a"], "NS")
+    trained = {"methods": ["PM"], "photos": {}, "selected_on": {"methods": ["TE"], "photos": True}}
+    sets = case_sets(load_config("quick"), (), read_by_method(tmp_path))
+    assert {one.method: method_label(one, trained) for one in sets} == {"telea": "seen", "NS": "unseen"}
+    (mark,) = seen_methods("net", trained, ["telea", "NS"])
+    assert mark.what == "net was trained or its architecture selected on telea: these results are labelled seen"
+    assert not unknown_selection("net", trained)
+    assert method_label(sets[0], trained | {"methods": None}) == "unknown"
+
+
+def test_a_selection_that_is_not_known_is_marked():
+    silent = {"methods": ["PM"], "photos": {}, "selected_on": {"methods": None, "photos": False}}
+    marks = unknown_selection("net", silent)
+    assert [(mark.guard, mark.allowed) for mark in marks] == [("seen-methods", True), ("trained-on", True)]
+    for provenance in ({"selected_on": None}, {}):
+        assert unknown_selection("net", provenance) == []
+
+
+@pytest.mark.parametrize("provenance, expected", [
+    ({"methods": ["TE", "PM"], "methods_scored": ["GC"]}, ["TE", "PM", "GC"]), ({"methods": ["TE"]}, ["TE"]),
+    ({"strategy": "somebody's"}, None), ({"methods": None}, None)])
+def test_methods_of_a_search(provenance, expected):
+    assert selection_methods(replace(released_genotype(), provenance=provenance)) == expected
+    assert selection_methods(released_genotype()) is None
+    assert selection_methods(random_genotype(PAPER_SPACE, np.random.default_rng(0))) == []

@@ -1,5 +1,6 @@
 """Plans of the protocols that train: what each training sees, what is left out, and what cannot be planned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from configs.schema import RunConfig
 from forgeries.methods import METHODS, family
 from giidnet import registries
 from results.protocols import Training, plan
+from search_space.genotype import released_genotype, write_genotype
 
 # By their papers, not by the code: what is a network and what is not.
 NETWORKS = {name for name in METHODS if name.startswith(("RS-", "GC-"))}
@@ -112,9 +114,67 @@ def test_what_says_nothing_about_what_is_left_out_is_refused(options, expected):
     assert "\n" not in str(error.value)
 
 
-def test_a_dataset_brings_its_own_methods_and_a_genotype_its_own_origin():
-    assert plan(configure("leave-one-method-out", ["TE", "PM"], tested=["TE"], data="somewhere"))
+def dataset(folder, names):
+    """Empty files will do: pictures are not opened."""
+    for name in names:
+        for kind in ("images", "masks"):
+            (folder / name / kind).mkdir(parents=True)
+            (folder / name / kind / "a.png").touch()
+    return str(folder)
+
+
+@pytest.mark.parametrize("protocol, methods, held, missing", [
+    ("leave-one-method-out", ["TE", "PM"], ["telea", "Patch_Match", "LaMa"], None),
+    ("leave-one-method-out", ["TE", "PM"], ["TE", "LaMa"], r"holds \[LaMa, TE\]: leave-one-method-out leaves out PM"),
+    ("leave-one-kind-out", ["TE", "GC-S"], ["PM", "Big-LaMa"], None),
+    ("leave-one-kind-out", ["TE", "GC-S"], ["PM", "SD2"], r"holds \[PM, SD2\]: leave-one-kind-out leaves out learned"),
+    ("leave-one-method-out", ["TE", "PM"], ["."], r"holds \[\]: leave-one-method-out leaves out TE")])
+def test_what_is_left_out_is_in_the_dataset_that_is_tested(tmp_path, protocol, methods, held, missing):
+    # The dataset is called TE, which says nothing of what painted pictures that lie in no method's folder.
+    config = configure(protocol, methods, ["mantranet"], tested=["NS"], data=dataset(tmp_path / "TE", held))
+    if missing is None:
+        assert plan(config)
+        return
+    with pytest.raises(UserError, match=missing) as error:
+        plan(config)
+    assert str(error.value).endswith("which is not tested; give a dataset that has it")
+
+
+def test_two_names_of_one_method_are_left_out_together(tmp_path):
+    specs = []
+    for name in ("LaMa", "Big-LaMa"):
+        specs.append(str(tmp_path / f"{name}.yaml"))
+        declared = DIFFUSION | {"name": name, "kind": "learned"}
+        Path(specs[-1]).write_text("\n".join(f"{key}: {value!r}" for key, value in declared.items()))
+    trainings = plan(configure("leave-one-method-out", ["TE", *specs], ["mantranet"]))
+    assert {each.group: each.methods for each in trainings} == {
+        "all": ("TE", *specs), "TE": tuple(specs), "LaMa": ("TE",)}
+
+
+def test_a_dataset_that_is_not_there_is_refused_and_a_missing_genotype_is_told_later():
+    with pytest.raises(UserError, match="somewhere: no such dataset"):
+        plan(configure("leave-one-method-out", ["TE", "PM"], data="somewhere"))
     assert plan(configure("matrix", ["TE", "PM"], ["giidnet"], genotype="found.yaml"))
+
+
+@pytest.mark.parametrize("protocol, trained, found, expected", [
+    ("leave-one-method-out", ["TE", "PM"], {"methods": ["NS"], "methods_scored": ["TE"]},
+     "saw TE, which giidnet-without-TE"),
+    ("leave-one-method-out", ["TE", "PM"], {"methods": ["patch-match"]}, "saw PM, which giidnet-without-PM"),
+    ("leave-one-kind-out", ["TE", "GC-S"], {"methods": ["GC-S"]}, "saw GC-S, which giidnet-without-learned"),
+    ("matrix", ["TE", "PM"], {"methods": ["TE"]}, "saw TE, which giidnet-on-PM of matrix"),
+    ("matrix", ["TE", "PM"], {"methods": ["NS"]}, None), ("leave-one-method-out", ["TE", "PM"], {}, None)])
+def test_a_genotype_whose_search_saw_what_is_left_out_is_refused(tmp_path, protocol, trained, found, expected):
+    path = tmp_path / "genotype.yaml"
+    write_genotype(path, replace(released_genotype(), provenance=found))
+    config = configure(protocol, trained, ["giidnet"], genotype=str(path))
+    if expected is None:
+        assert plan(config)
+        return
+    with pytest.raises(UserError, match=expected) as error:
+        plan(config)
+    assert str(error.value).startswith(f"retrain.genotype = {path}: ") and "\n" not in str(error.value)
+    assert plan(configure(protocol, trained, ["mantranet"], genotype=str(path)))
 
 
 @pytest.mark.parametrize("override, expected", [

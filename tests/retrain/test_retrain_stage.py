@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.files import read_rows
+from configs.files import read_rows, write_rows
 from configs.pictures import read_photo
 from configs.schema import Photos, RunConfig
 from detectors.checkpoints import load_detector
 from forgeries.duplicates import perceptual_hash
 from forgeries.photos import find_photos
+from results.guards import trained_on
 from retrain import list_trainees, stage, trainer
 from retrain.stage import run_retrain
 from search_space.genotype import (
@@ -87,6 +88,35 @@ def test_provenance_tells_pictures_budget_and_score(trained):
         assert provenance["val_auc"] == pytest.approx(max(scores), abs=1e-6)
         assert provenance["best_epoch"] == 1 + scores.index(max(scores))
         assert not (out / "checkpoint.pt").exists()
+
+
+def test_provenance_tells_what_the_search_looked_at(trained):
+    selected = {out.name: load_detector(out).provenance.get("selected_on")
+                for out in (trained[0] / "retrain").iterdir()}
+    # The genotype that was written for this run does not say.
+    assert selected.pop("giidnet") == {"methods": None, "photos": False}
+    assert selected.pop("giidnet-random") == {"methods": [], "photos": True}
+    assert set(selected.values()) == {None}
+
+
+def test_methods_and_photographs_of_another_runs_search_are_in_the_provenance(tmp_path):
+    config = configure()
+    genotype = replace(Genotype.parse(FOUND, SpaceShape.of(config.space)),
+                       provenance={"methods": ["PM"], "methods_scored": ["GC-S"]})
+    told = {"photos": {"train": [{"name": "a", "digest": "aa"}], "val": []}, "methods": ["TE"]}
+    file = tmp_path / "run" / "search" / "genotype.yaml"
+    alone = stage.add_selection(told, genotype, file)
+    assert alone["selected_on"] == {"methods": ["PM", "GC-S"], "photos": False} and alone["photos"] == told["photos"]
+    write_rows(tmp_path / "run" / "photos.csv", ("split", "name", "source", "digest", "hash"), [
+        {"split": split, "name": name, "source": name, "digest": name * 2, "hash": number}
+        for split, name, number in (("train", "a", "1"), ("train", "b", "2"), ("val", "c", ""), ("test", "d", "3"))])
+    found = stage.add_selection(told, genotype, file)
+    assert found["selected_on"] == {"methods": ["PM", "GC-S"], "photos": True} and found["methods"] == ["TE"]
+    assert found["photos"]["search"] == [{"name": "b", "source": "b", "digest": "bb", "hash": "2"},
+                                         {"name": "c", "source": "c", "digest": "cc"}]
+    (leak,) = trained_on("net", found, [("c.png", "cc"), ("d.png", "dd")])
+    assert leak.what.startswith("c.png: a test photograph that is in the search split of net")
+    assert stage.add_selection(told, genotype, None)["selected_on"]["photos"]
 
 
 def test_saved_weights_are_those_of_the_best_epoch_whatever_else_is_trained(trained, tmp_path, monkeypatch):
