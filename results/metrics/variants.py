@@ -1,9 +1,9 @@
 """Metrics as the published evaluation code of other projects computes them, under the names of these: to compare with
 numbers of their papers, not to judge by. docs/metrics.md says where each misleads.
 
-Each takes maps, float32 H×W in [0, 1], with their masks, bool H×W, one by one, and gives numbers by name. All compare
-strictly, flagging what is *above* the threshold. Maps have the size of their masks here; what a project does to get them
-there (resizing pictures to a fixed size and maps back) is not part of it.
+Each takes maps, float32 H×W in [0, 1], with their masks, bool H×W, one by one, and gives numbers by name. All flag
+strictly *above* the threshold. Maps have the size of their masks here; what a project does to get them there (resizing
+pictures to a fixed size and maps back) is not part of it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
