@@ -1,6 +1,6 @@
 """The benchmark's figures. Of many detectors the leading ones have colours, the others are grey."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -107,7 +107,8 @@ def robustness(bench: Bench) -> dict[str, Figure]:
             figure.axes[0].set_ylim(min(drawn) - 0.02, max(drawn) + 0.02)
     if chains:
         figures["robustness_chains"] = _dots(bench, {name: name.replace("+", " + ") for name in chains}, {
-            (detector, name): row for (name, detector, method), row in bench.cells.items() if method == bench.main})
+            (detector, name): row for (name, detector, method), row in bench.cells.items() if method == bench.main},
+                                               bench.trained_after)
     return figures
 
 
@@ -257,7 +258,7 @@ def _operation(bench: Bench, operation: str, places: Mapping[str, float]) -> Fig
     figure, ax = panel(3.0, PANEL)
     cells = {(detector, name): row for (name, detector, method), row in bench.cells.items()
              if method == bench.main and name in places}
-    _lines(ax, bench, dict(sorted(places.items(), key=lambda item: item[1])), cells)
+    _lines(ax, bench, dict(sorted(places.items(), key=lambda item: item[1])), cells, bench.trained_after)
     ticks = {place: "none" if name == "none" else f"{place:g}" for name, place in places.items()}
     ax.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
     if operation in FALLING:
@@ -267,22 +268,28 @@ def _operation(bench: Bench, operation: str, places: Mapping[str, float]) -> Fig
     return figure
 
 
-def _lines(ax: Axes, bench: Bench, places: Mapping[str, float], cells: Mapping[tuple[str, str], Row]) -> None:
-    """A line with its band for each detector; `cells` are rows by detector and place."""
+def _lines(ax: Axes, bench: Bench, places: Mapping[str, float], cells: Mapping[tuple[str, str], Row],
+           trained: Collection[tuple[str, str]] | None = None) -> None:
+    """A line with its band for each detector; `cells` are rows by detector and place. Points are hollow where the
+    detector was not `trained` on that, if that is asked."""
     for name, look in styles(bench).items():
-        rows = [(x, cells[name, place]) for place, x in places.items()
+        rows = [(x, cells[name, place], trained is None or (name, place) in trained) for place, x in places.items()
                 if (name, place) in cells and cells[name, place]["auc"]]
         if not rows:
             continue
-        x = [x for x, _ in rows]
-        middle, low, high = ([float(row[key] or nan) for _, row in rows] for key in ("auc", "auc_low", "auc_high"))
-        ax.plot(x, middle, marker=look.marker, markersize=5, color=look.colour, linewidth=look.width, zorder=look.order)
+        x = [x for x, *_ in rows]
+        middle, low, high = ([float(row[key] or nan) for _, row, _ in rows] for key in ("auc", "auc_low", "auc_high"))
+        ax.plot(x, middle, color=look.colour, linewidth=look.width, zorder=look.order)
+        for at, y, (*_, filled) in zip(x, middle, rows, strict=True):
+            ax.plot(at, y, look.marker, markersize=5, color=look.colour, zorder=look.order,
+                    markerfacecolor=look.colour if filled or not look.shown else "white")
         if look.shown:
             ax.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
 
 
-def _dots(bench: Bench, names: Mapping[str, str], cells: Mapping[tuple[str, str], Row]) -> Figure:
-    """A row for each of `names` (title by key), a point with its interval for each detector."""
+def _dots(bench: Bench, names: Mapping[str, str], cells: Mapping[tuple[str, str], Row],
+          trained: Collection[tuple[str, str]] | None = None) -> Figure:
+    """A row for each of `names` (title by key), a point with its interval for each detector, hollow as in `_lines`."""
     looks = styles(bench)
     shown = sum(look.shown for look in looks.values())
     figure, ax = panel(0.9 + len(names) * (0.2 + 0.09 * shown), WHOLE if max(map(len, names)) > 16 else PANEL)
@@ -294,7 +301,9 @@ def _dots(bench: Bench, names: Mapping[str, str], cells: Mapping[tuple[str, str]
             place = y + (0.7 * ((index + 0.5) / shown - 0.5) if look.shown else 0)
             if look.shown and row["auc_low"]:
                 ax.plot([float(row["auc_low"]), float(row["auc_high"])], [place] * 2, color=look.colour, zorder=3)
-            ax.plot(float(row["auc"]), place, look.marker, markersize=5, color=look.colour, zorder=look.order)
+            filled = trained is None or (name, key) in trained or not look.shown
+            ax.plot(float(row["auc"]), place, look.marker, markersize=5, color=look.colour, zorder=look.order,
+                    markerfacecolor=look.colour if filled else "white")
     ax.set(yticks=range(len(names)), yticklabels=list(names.values()), ylim=(len(names) - 0.5, -0.5),
            xlabel="mean AUC per picture")
     ax.grid(axis="y", visible=False)

@@ -1,8 +1,9 @@
 """The benchmark's tables, each as a `Sheet`, in the order of the report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from results.bench_view import AUTHENTIC, LOWER, TITLES, Bench, Row
+from results.bench_view import AUTHENTIC, LOWER, PREFERRED, TITLES, Bench, Row
 from results.export import Cell, Column, Sheet, estimate, mark_best, number
 
 POOLED = {"auc": "AUC", "auc_error": "error of AUC at most", "ap": "AP", "f1": "F1", "iou": "IoU", "mcc": "MCC",
@@ -35,16 +36,23 @@ def scores(bench: Bench, metric: str, perturbation: str | None = None) -> Sheet:
     """Detectors × methods: mean of a metric over pictures with its interval, at the first perturbation by default."""
     perturbation = perturbation or bench.perturbations[0]
     keys = [*bench.methods, *bench.means]
-    rows = [[Cell(name), *(_score(bench, perturbation, name, key, metric) for key in keys)] for name in bench.detectors]
     columns = score_columns(bench)
+    best = mark_best([[Cell(name), *(_score(bench, perturbation, name, key, metric) for key in keys)]
+                      for name in bench.detectors],
+                     [index for index, fair in enumerate(ranked_columns(bench), 1) if fair], metric in LOWER)
     return Sheet(f"scores-{metric.replace('_', '-')}", f"{TITLES[metric]}{after(perturbation)}: mean over pictures, "
-                 "95 % interval", columns, mark_best(rows, range(1, len(columns)), metric in LOWER),
+                 "95 % interval", columns, best, _apart(bench, *bench.means),
                  order=len(bench.methods) + 1 if bench.means and metric not in LOWER else None)
 
 
 def leading(bench: Bench) -> Sheet:
     """The table that a benchmark is known by: AUC, or the false alarms where nothing was painted into any picture."""
     return next(iter([] if bench.methods else false_alarms(bench)), scores(bench, "auc"))
+
+
+def ranked_columns(bench: Bench) -> list[bool]:
+    """Whether detectors can be ranked by each of the columns of `scores`."""
+    return [True] * len(bench.methods) + [name in bench.ranked for name in bench.means]
 
 
 def after(perturbation: str) -> str:
@@ -62,11 +70,12 @@ def pooled(bench: Bench) -> list[Sheet]:
             # Errors that the binning allows are far below a thousandth.
             cells = [[Cell(detector), *(number(rows[detector].get(key), 6 if key == "auc_error" else 3)
                                         for key in POOLED)] for detector in bench.detectors if detector in rows]
-            best = [index for index, key in enumerate(POOLED, 1) if key not in ("auc_error", "best_threshold",
-                                                                                "calibration_error")]
+            best = [index for index, key in enumerate(POOLED, 1) if name in bench.ranked and key not in (
+                "auc_error", "best_threshold", "calibration_error")]
             found.append(Sheet(name.replace("mean ", "pooled-"), f"All pixels pooled, {words(name)}",
                                [Column("detector", text=True), *map(Column, POOLED.values())],
-                               mark_best(mark_best(cells, best), [len(POOLED)], lower=True), order=1))
+                               mark_best(mark_best(cells, best), [len(POOLED)] if best else [], lower=True),
+                               _apart(bench, name), order=1))
     return found
 
 
@@ -78,7 +87,9 @@ def pictures(bench: Bench) -> list[Sheet]:
              for name in bench.detectors if name in rows]
     return [Sheet("pictures", f"Whole pictures, forged against authentic, {words(bench.main)}",
                   [Column("detector", text=True), *map(Column, [*PICTURES.values(), "forged", "authentic"])],
-                  mark_best(cells, (1, 2, 3, 4)), "The threshold is chosen on validation photographs.",
+                  mark_best(cells, (1, 2, 3, 4) if bench.main in bench.ranked else ()),
+                  " ".join(filter(None, ["The threshold is chosen on validation photographs.",
+                                         _apart(bench, bench.main)])),
                   order=1)] if cells else []
 
 
@@ -135,11 +146,13 @@ def left_out(bench: Bench) -> list[Sheet]:
 def robustness(bench: Bench) -> list[Sheet]:
     """AUC by perturbation, of the mean over methods that most of the report shows."""
     names = bench.perturbations
-    rows = [[Cell(name), *(_score(bench, perturbation, name, bench.main, "auc") for perturbation in names)]
-            for name in bench.detectors]
+    rows = [[Cell(name), *(replace(_score(bench, perturbation, name, bench.main, "auc"),
+                                   seen="seen" if (name, perturbation) in bench.trained_after else "")
+                           for perturbation in names)] for name in bench.detectors]
     return [Sheet("robustness", f"AUC after a perturbation, {words(bench.main)}",
-                  [Column("detector", text=True), *map(Column, names)], mark_best(rows, range(1, len(names) + 1)),
-                  heat=True)] if len(names) > 1 and bench.main else []
+                  [Column("detector", text=True), *map(Column, names)],
+                  mark_best(rows, range(1, len(names) + 1) if bench.main in bench.ranked else ()),
+                  _apart(bench, bench.main), heat=True)] if len(names) > 1 and bench.main else []
 
 
 def variants(bench: Bench) -> list[Sheet]:
@@ -168,7 +181,9 @@ def sizes(bench: Bench) -> list[Sheet]:
         found.append(Sheet(factor.replace(" ", "-"), f"AUC by {factor}, {words(bench.main)}",
                            [Column("detector", text=True), *map(Column, levels)], mark_best(
                                [[Cell(name), *(cells.get((name, level), Cell("–")) for level in levels)]
-                                for name in bench.detectors], range(1, len(levels) + 1))))
+                                for name in bench.detectors],
+                               range(1, len(levels) + 1) if bench.main in bench.ranked else ()),
+                           _apart(bench, bench.main)))
     return found
 
 
@@ -196,11 +211,8 @@ def shown_pairs(bench: Bench, rows: Sequence[Row]) -> list[Row]:
     """Rows of the first perturbation, for AUC and the first kind of means that there are rows of."""
     rows = [row for row in bench.first(rows) if row["metric"] == "auc"]
     kinds = [row["methods"] for row in rows]
-    kind = next((name for name in PREFERENCE if name in kinds), None)
+    kind = next((name for name in PREFERRED if name in kinds), None)
     return [row for row in rows if row["methods"] == kind]
-
-
-PREFERENCE = ("mean unseen", "mean unknown", "mean seen")
 
 
 def ranks(bench: Bench) -> list[Sheet]:
@@ -216,8 +228,8 @@ def ranks(bench: Bench) -> list[Sheet]:
 def power(bench: Bench) -> list[Sheet]:
     """What differences the photographs suffice for, by pair of detectors."""
     rows = shown_pairs(bench, bench.power)
-    return [Sheet("power", "Power: the smallest difference in AUC found with 80 % probability, and what a difference "
-                  f"of {number(rows[0]['wanted'], 3).text} needs",
+    return [Sheet("power", "Power: the smallest difference in AUC found with 80 % probability after correction for all "
+                  f"pairs, and what one of {number(rows[0]['wanted'], 3).text} needs",
                   [*(Column(name, text=True) for name in ("first", "second")), *map(Column, (
                       "sd over photographs", "photographs", "smallest difference", "photographs needed",
                       "pictures needed"))],
@@ -269,12 +281,19 @@ def figures_of(bench: Bench) -> dict[str, Mapping[str, list[list[list[int] | int
     """All scores for the script that switches tables: perturbation → metric → row of detector → column →
     [mean, low, high] in thousandths, 0 where undefined, None where there is no row. Order as in `scores`."""
     keys = [*bench.methods, *bench.means]
-    return {perturbation: {metric: [[_thousandths(bench.cells.get((perturbation, name, key)), metric)
+    return {perturbation: {metric: [[_ends(bench.cells.get((perturbation, name, key)), metric)
                                      for key in keys] for name in bench.detectors] for metric in bench.metrics}
             for perturbation in bench.perturbations}
 
 
-def _thousandths(row: Row | None, metric: str) -> list[int] | int | None:
+def failed_of(bench: Bench) -> dict[str, list[list[bool]]]:
+    """Where maps are missing, in the same places."""
+    keys = [*bench.methods, *bench.means]
+    return {perturbation: [[_score(bench, perturbation, name, key, "auc").failed for key in keys]
+                           for name in bench.detectors] for perturbation in bench.perturbations}
+
+
+def _ends(row: Row | None, metric: str) -> list[int] | int | None:
     if row is None:
         return None
     parts = [row.get(f"{metric}{part}") for part in ("", "_low", "_high")]
@@ -289,6 +308,12 @@ def _score(bench: Bench, perturbation: str, detector: str, method: str, metric: 
     if not row.get(metric):
         return Cell("undefined", seen=seen)
     return estimate(row, metric, "" if method in bench.means else seen)
+
+
+def _apart(bench: Bench, *means: str) -> str:
+    """A note where detectors have these means over methods of their own."""
+    return "" if all(name in bench.ranked for name in means if name in bench.means) else \
+        "Detectors differ in what they were trained on: means over different methods are not compared."
 
 
 def _trainees(bench: Bench) -> dict[str, dict[str, str]]:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from configs.files import read_rows
 from results.pictures import AUTHENTIC
 from results.records import METRICS, frame_of, read_records
-from results.tables import is_mean
+from results.tables import is_mean, shares_methods
 
 TITLES = {
     "auc": "AUC", "ap": "Average precision", "f1": "F1 at 0.5", "iou": "IoU at 0.5", "mcc": "MCC at 0.5",
@@ -33,7 +33,8 @@ KINDS = ("classical", "learned", "diffusion", "unknown")
 PREFERRED = ("mean unseen", "mean unknown", "mean seen")
 """The mean that ranks a detector: the first of these that it has."""
 
-COLUMNS = ("detector", "method", "perturbation", "image", "source", "error", "auc", "f1", "score")
+COLUMNS = ("detector", "method", "perturbation", "image", "source", "error", "auc", "f1", "score",
+           "perturbation_seen")
 """Of `records.csv`, those that the report reads."""
 
 Row = Mapping[str, str]
@@ -91,6 +92,11 @@ class Bench:
         """The mean that most of what is drawn shows."""
         return next(iter(self.means), "")
 
+    @cached_property
+    def ranked(self) -> frozenset[str]:
+        """Those means that are over the same methods for all detectors."""
+        return frozenset(name for name in self.means if shares_methods(self.summary, name))
+
     @property
     def unseen(self) -> list[str]:
         """Methods that no detector was trained on, or all where there is none such."""
@@ -122,6 +128,13 @@ class Bench:
         """Columns `COLUMNS` of the records, texts as categories and numbers as float32."""
         path = self.folder / "records.csv"
         return read_records(path, COLUMNS) if path.exists() else frame_of([])
+
+    @cached_property
+    def trained_after(self) -> frozenset[tuple[str, str]]:
+        """(detector, perturbation) where the detector was trained on pictures after the perturbation."""
+        known = self.records.loc[self.records["perturbation_seen"] == "seen", ["detector", "perturbation"]]
+        pairs = known.drop_duplicates().itertuples(index=False)
+        return frozenset((str(detector), str(name)) for detector, name in pairs if name != "none")
 
     def histograms(self, methods: Sequence[str]) -> dict[str, np.ndarray]:
         """Pooled histograms by detector, int64 2×1024, summed over seeds and those of `methods` that it has, at the

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import read_rows
-from results.statistics import COVERAGE, FEWEST, FLIPS
+from results.statistics import COVERAGE, FLIPS, fewest
+from results.tables import shares_methods
 
 TITLES = {"auc": "AUC", "val_f1": "F1 at the validation threshold"}
 SHOWN = 6
 """Sentences on pairs in the headline, for each set of methods; the table of comparisons has all."""
 PAIR = {"mean unseen": "methods that neither saw", "mean seen": "methods that both were trained on",
-        "mean unknown": "methods of which it is not known whether both saw them"}
+        "mean unknown": "methods that neither is known to have seen"}
 ALONE = {"mean unseen": "methods that it never saw", "mean seen": "methods that it was trained on",
          "mean unknown": "methods of which it is not known whether it saw them"}
 
@@ -20,8 +21,9 @@ Row = Mapping[str, str]
 
 def headline(folder: Path) -> list[str]:
     """The findings of the results `folder`, for the first perturbation, AUC, and each set of methods, unseen first: the
-    detector with the highest mean, how each other compares with it (claims first), or why nothing can be claimed.
-    Empty where there is no summary."""
+    detector with the highest mean among those that failed nowhere, how each other compares with it (claims first), or
+    why nothing can be claimed. Where detectors have means over different methods none is the highest. Empty where there
+    is no summary."""
     summary, comparisons = (read_rows(folder / f"{name}.csv") for name in ("summary", "comparisons"))
     if not summary:
         return []
@@ -31,15 +33,17 @@ def headline(folder: Path) -> list[str]:
         rows = [row for row in summary if (row["perturbation"], row["method"]) == (first, methods) and row["auc"]]
         if not rows:
             continue
-        leader = max(rows, key=lambda row: float(row["auc"]))
         pairs = [row for row in comparisons if (row["perturbation"], row["methods"], row["metric"]) ==
                  (first, methods, "auc")]
-        sets: dict[str, set[str]] = {row["detector"]: set() for row in rows}
-        for row in summary:
-            if row["perturbation"] == first and row["detector"] in sets and row["seen"] == leader["seen"]:
-                sets[row["detector"]].add(row["method"])
-        own = len({frozenset(names) for names in sets.values()}) > 1
-        sentences += [_lead(leader, len(rows), own), *_pairs(leader["detector"], pairs)]
+        if not shares_methods(summary, methods):
+            sentences += [f"Detectors differ in which {ALONE[methods].replace('it', 'they')} there are: means over "
+                          "different methods are not compared, only pairs on what they have in common.",
+                          *_pairs("", pairs)]
+            continue
+        sound = [row for row in rows if not _failures(row)] if len(rows) > 1 else rows
+        leader = max(sound, key=lambda row: float(row["auc"]), default=None)
+        sentences += [_lead(leader, len(sound), len(rows))] if leader else []
+        sentences += [*_pairs(leader["detector"] if leader else "", pairs), *_failing(rows)]
     if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
                          "change is not in their intervals.")
@@ -84,27 +88,39 @@ def methods_section(config: Mapping[str, Any], about: Mapping[str, Any], folder:
     return "\n\n".join(part for part in parts if part)
 
 
-def _lead(leader: Row, count: int, own: bool) -> str:
-    """`own`: detectors differ in which methods these are."""
+def _lead(leader: Row, count: int, every: int) -> str:
+    """`count` detectors were ranked, of `every` one that there is."""
     methods = leader["method"]
-    among = f"the highest of {count} detectors" if count > 1 else "the only detector there"
-    among += ", each on such methods of its own" if own else ""
+    among = f"the highest of {count} detectors" if count > 1 else "the only detector"
+    among += " that failed on no picture" if count < every else " there" if every == 1 else ""
     interval = f" [{float(leader['auc_low']):.3f}, {float(leader['auc_high']):.3f}]" if leader["auc_low"] else ""
     chance = "; its interval does not exclude chance, 0.5" if interval and float(leader["auc_low"]) <= 0.5 else ""
     return (f"On {ALONE[methods]}, {leader['detector']} has a mean AUC of {float(leader['auc']):.3f}{interval}, "
-            f"{among}, over {_number(leader['count'], 'picture')} of "
-            f"{_number(leader['sources'], 'photograph')}{chance}.")
+            f"{among}, over {_number(leader['count'], 'picture')} of {_number(leader['sources'], 'photograph')}"
+            f"{chance}.")
+
+
+def _failures(row: Row) -> int:
+    return int(row.get("failures") or 0)
+
+
+def _failing(rows: Sequence[Row]) -> list[str]:
+    """A sentence on the detectors that failed somewhere."""
+    found = [f"{row['detector']} ({_number(_failures(row), 'failure')}; the others have a mean AUC of "
+             f"{float(row['auc']):.3f})" for row in rows if _failures(row)]
+    return [f"On {ALONE[rows[0]['method']]}, maps are missing of {_list(found)}. Such a mean is over fewer pictures, "
+            "perhaps easier ones, and is not ranked."] if found else []
 
 
 def _pairs(leader: str, pairs: Sequence[Row]) -> list[str]:
-    """Sentences on the leader's pairs, or one that says why there are none."""
+    """Sentences on the leader's pairs, on all where nobody leads, or one that says why there are none."""
     if not pairs:
         return []
-    sources = max(int(row["sources"]) for row in pairs)
-    if sources < FEWEST:
+    sources, count = (max(int(row[key]) for row in pairs) for key in ("sources", "comparisons"))
+    if sources < (least := fewest(count)):
         return [f"Too few photographs for any claim that one detector beats another: {sources}, and with fewer than "
-                f"{FEWEST} no test can tell."]
-    own = sorted((row for row in pairs if leader in (row["first"], row["second"])),
+                f"{least} no test can tell, corrected for {_number(count, 'comparison')}."]
+    own = sorted((row for row in pairs if not leader or leader in (row["first"], row["second"])),
                  key=lambda row: (not row["claim"], -abs(float(row["difference"]))))
     told = sum(bool(row["claim"]) for row in pairs)
     rest = [f"Of {len(pairs)} pairs of detectors there, {told} can be told apart."] if len(pairs) > 1 else []
@@ -205,8 +221,8 @@ def _statistics(settings: Mapping[str, Any], summary: Sequence[Row], comparisons
     smallest = [float(row["smallest"]) for row in power if row["smallest"]
                 and row["perturbation"] == summary[0]["perturbation"] and row["metric"] == "auc"]
     if smallest:
-        text += (" With these photographs, the smallest difference in AUC that a single test finds with 80 % power is "
-                 f"{_span(smallest)}, depending on the pair.")
+        text += (" With these photographs, the smallest difference in AUC that is found with 80 % power after "
+                 f"correction for all pairs is {_span(smallest)}, depending on the pair.")
     return text
 
 

@@ -1,6 +1,6 @@
 """Detectors against each other: paired differences, ranks, what seeds change, and what could be found at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -75,21 +75,26 @@ class Pair:
     lost: int
 
 
-def compare_detectors(records: Records, resamples: int, seed: int, smallest: float) -> tuple[Rows, Rows]:
+def compare_detectors(records: Records, resamples: int, seed: int, smallest: float,
+                      chosen_on: Mapping[str, Collection[str]]) -> tuple[Rows, Rows]:
     """Rows of `comparisons.csv` and of `power.csv`: all pairs of detectors, on methods that both saw, that neither saw,
-    and those where that is not known of one; by perturbation and metric.
+    and those that neither is known to have seen; by perturbation and metric.
+
+    `chosen_on` are the methods that each detector's validation threshold was chosen on. Metrics at it are compared
+    without the methods of either's, except among methods that both saw: nobody may win by the choice of a threshold.
 
     The difference is the mean over pictures of the mean over methods, of seeds' means; its interval covers pictures
     and seeds; p is that of a sign-flip test by source, corrected by Holm for all pairs of one table (perturbation,
-    methods, metric). The claim "A beats B" stands where corrected p < 0.05 and the interval is on A's side of 0.
+    methods, metric), as is the power. The claim "A beats B" stands where corrected p < 0.05 and the interval is on A's
+    side of 0.
     """
     comparisons: Rows = []
     powers: Rows = []
-    labels = _labels(records)
+    labels, chosen = _labels(records), _chosen(records, chosen_on)
     for perturbation, metric, cells in _tables(records):
         for label, words in enumerate(LABELS):
-            pairs = [pair for first, second in combinations(sorted(cells.owned), 2)
-                     if (pair := _pair(cells, first, second, _alike(labels, [first, second]) == label)) is not None]
+            pairs = [pair for both in combinations(sorted(cells.owned), 2)
+                     if (pair := _pair(cells, *both, _methods(labels, chosen, metric, both, label))) is not None]
             if not pairs:
                 continue
             place = {"perturbation": perturbation, "methods": f"mean {words}", "metric": metric}
@@ -111,29 +116,31 @@ def compare_detectors(records: Records, resamples: int, seed: int, smallest: flo
                     "claim": claim.format_map(name), "first_mean": as_text(pair.means[0]),
                     "second_mean": as_text(pair.means[1]), "lost": str(pair.lost), "comparisons": str(len(pairs))})
                 sd = source_sd(total, effects)
-                needed = None if np.isnan(sd) else sources_needed(sd, smallest)
+                needed = None if np.isnan(sd) else sources_needed(sd, smallest, len(pairs))
                 powers.append(place | name | {
                     "sd": as_text(sd), "sources": str(len(total)),
-                    "smallest": as_text(smallest_difference(sd, len(total))), "wanted": as_text(smallest),
+                    "smallest": as_text(smallest_difference(sd, len(total), len(pairs))), "wanted": as_text(smallest),
                     "sources_needed": "" if needed is None else str(needed),
                     "pictures_needed": "" if needed is None else str(
                         int(np.ceil(round(needed * effects.sum() / len(total), 6))))})
     return comparisons, powers
 
 
-def rank_detectors(records: Records) -> Iterator[dict[str, str]]:
-    """Rows of `ranks.csv`: average ranks over sources as blocks, 1 for the best, on methods that all detectors saw or
-    that none saw; Friedman's p and Nemenyi's critical difference at α = 0.05.
+def rank_detectors(records: Records, chosen_on: Mapping[str, Collection[str]]) \
+        -> Iterator[dict[str, str]]:
+    """Rows of `ranks.csv`: average ranks over sources as blocks, 1 for the best, on methods that all detectors saw,
+    that none saw, or that none is known to have seen; Friedman's p and Nemenyi's critical difference at α = 0.05.
 
-    A detector without any number is left out; of the others, pictures where all have one count.
+    A detector without any number is left out; of the others, pictures where all have one count. `chosen_on` as in
+    `compare_detectors`.
     """
-    labels = _labels(records)
+    labels, taken = _labels(records), _chosen(records, chosen_on)
     for perturbation, metric, cells in _tables(records):
         for label, words in enumerate(LABELS):
             chosen = [number for number, own in sorted(cells.owned.items()) if not np.isnan(cells.values[:, own]).all()]
             if len(chosen) < 2:
                 continue
-            wanted = _alike(labels, chosen) == label
+            wanted = _methods(labels, taken, metric, chosen, label)
             values = np.stack([mean_defined(cells.values[:, cells.owned[number]], 1) for number in chosen], 1)
             used = np.flatnonzero(wanted[cells.method] & ~np.isnan(values).any(1))
             if not used.size:
@@ -195,11 +202,27 @@ def _labels(records: Records) -> np.ndarray:
     return labels
 
 
+def _chosen(records: Records, chosen_on: Mapping[str, Collection[str]]) -> np.ndarray:
+    """Bool detectors × methods: the detector's threshold was chosen on forgeries by the method."""
+    return np.array([[method in chosen_on.get(name, ()) for method in records.methods] for name in records.detectors],
+                    bool).reshape(len(records.detectors), len(records.methods))
+
+
+def _methods(labels: np.ndarray, chosen: np.ndarray, metric: str, detectors: Sequence[int], label: int) -> np.ndarray:
+    """Bool per method: `detectors` are compared on it under `label`."""
+    alike = _alike(labels, detectors) == label
+    if metric.startswith("val_") and LABELS[label] != "seen":
+        alike &= ~chosen[list(detectors)].any(0)
+    return alike
+
+
 def _alike(labels: np.ndarray, detectors: Sequence[int]) -> np.ndarray:
-    """The label of each method that all `detectors` share; unknown where it is of one; else −1."""
-    chosen, unknown = labels[detectors], LABELS.index("unknown")
-    same = np.where((chosen == chosen[0]).all(0), chosen[0], -1)
-    return np.where((chosen == unknown).any(0) & (chosen >= 0).all(0), unknown, same)
+    """The label of each method that all `detectors` share; unknown where it is of one and no other saw it; else −1,
+    where one has, or may have, an advantage that another has not."""
+    found, unknown = labels[list(detectors)], LABELS.index("unknown")
+    same = np.where((found == found[0]).all(0), found[0], -1)
+    fair = (found >= 0).all(0) & (found != LABELS.index("seen")).all(0)
+    return np.where((found == unknown).any(0) & fair, unknown, same)
 
 
 def _pair(cells: Cells, first: int, second: int, methods: np.ndarray) -> Pair | None:

@@ -11,17 +11,21 @@ from configs.files import write_atomic
 SEEN = "†"
 """Stands after a number that a detector reached on what it was trained on."""
 
+FAILED = "‡"
+"""Stands after a mean from which failures are left out."""
+
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "×": r"$\times$",
          "≥": r"$\geq$", "≤": r"$\leq$", "<": r"\textless{}", ">": r"\textgreater{}", SEEN: r"$^\dagger$",
-         "≈": r"$\approx$", "…": r"\dots{}", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "|": r"\textbar{}"}
+         FAILED: r"$^\ddagger$", "≈": r"$\approx$",
+         "…": r"\dots{}", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "|": r"\textbar{}"}
 """What stands for a character that LaTeX would take for a command, or that its default fonts lack."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """A field of a table: `text`, the number behind it to sort by, its interval or another small `note`, "seen",
-    "unseen" or "unknown" where that applies, and whether it is the best of its column."""
+    "unseen" or "unknown" where that applies, whether it is the best of its column, and whether maps were missing."""
 
     text: str
     value: float | None = None
@@ -30,6 +34,7 @@ class Cell:
     seen: str = ""
     best: bool = False
     note: str = ""
+    failed: bool = False
 
     @property
     def small(self) -> str:
@@ -37,6 +42,11 @@ class Cell:
         if self.note or self.low is None or self.high is None:
             return self.note
         return f"{self.low:.2f}–{self.high:.2f}".replace("-", "−")
+
+    @property
+    def marks(self) -> str:
+        """What stands behind the number."""
+        return SEEN * (self.seen == "seen") + FAILED * self.failed
 
 
 @dataclass(frozen=True)
@@ -82,19 +92,21 @@ def number(text: str | float | None, decimals: int = 3, seen: str = "") -> Cell:
 
 def estimate(row: Mapping[str, str], key: str, seen: str = "") -> Cell:
     """A cell of the number `key` of a row with its interval, from the columns `key`_low and `key`_high."""
-    cell = number(row.get(key), seen=seen)
+    cell = replace(number(row.get(key), seen=seen), failed=row.get("failures", "0") not in ("", "0"))
     ends = row.get(f"{key}_low"), row.get(f"{key}_high")
     return replace(cell, low=float(ends[0]), high=float(ends[1])) if ends[0] and ends[1] else cell
 
 
 def mark_best(rows: Sequence[Sequence[Cell]], columns: Iterable[int], lower: bool = False) -> list[list[Cell]]:
-    """The same rows with the largest number, or smallest, of each of the columns marked, if there are several."""
+    """The same rows with the largest number, or smallest, of each of the columns marked, if there are several. What
+    failed somewhere is not ranked."""
     found = [list(row) for row in rows]
     for index in columns:
-        values = [row[index].value for row in found if row[index].value is not None]
+        values = [row[index].value for row in found if row[index].value is not None and not row[index].failed]
         best = (min if lower else max)(values) if len(set(values)) > 1 else None  # type: ignore[type-var]
         for row in found:
-            row[index] = replace(row[index], best=best is not None and row[index].value == best)
+            ranked = best is not None and not row[index].failed
+            row[index] = replace(row[index], best=ranked and row[index].value == best)
     return found
 
 
@@ -163,7 +175,9 @@ def _plain(cell: Cell) -> str | float:
 
 def _note(sheet: Sheet) -> str:
     marked = any(cell.seen == "seen" for row in sheet.rows for cell in row)
-    return " ".join(filter(None, [sheet.note, f"{SEEN} trained on this." if marked else ""]))
+    failed = any(cell.failed for row in sheet.rows for cell in row)
+    return " ".join(filter(None, [sheet.note, f"{SEEN} trained on this." if marked else "",
+                                  f"{FAILED} some maps are missing; not ranked." if failed else ""]))
 
 
 def _pipes(text: str) -> str:
@@ -171,7 +185,7 @@ def _pipes(text: str) -> str:
 
 
 def _starred(cell: Cell) -> str:
-    text = cell.text + SEEN * (cell.seen == "seen")
+    text = cell.text + cell.marks
     return f"**{text}**" if cell.best else text
 
 
@@ -180,7 +194,7 @@ def _latex(text: str) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = _latex(cell.text) + LATEX[SEEN] * (cell.seen == "seen")
+    text = _latex(cell.text + cell.marks)
     if cell.best:
         text = rf"\textbf{{{text}}}"
     return text + (rf" {{\scriptsize {_latex(cell.small)}}}" if cell.small else "")

@@ -23,8 +23,9 @@ from results.records import RECORDS, VALIDATION
 from results.report import board_context, render
 from results.summary import write_summaries
 
-CASE = ("method", "image", "perturbation", "mask_fraction", "pixels")
-"""What makes two rows be of one picture."""
+CASE = ("method", "source", "image", "perturbation", "mask_fraction", "pixels", "digest")
+"""What makes two rows be of one picture: what it is paired by, and what it looks like. Records of earlier versions have
+no digest of the pixels, and are comparable among themselves alone."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ def write_leaderboard(folders: Sequence[Path], out: Path) -> Path:
 
 def _pictures(records: Path) -> str:
     """A digest of the set of pictures that a run's detectors were tested on."""
-    frame = pd.read_csv(records, usecols=list(CASE), dtype=dict.fromkeys(CASE, "category"), keep_default_na=False,
-                        encoding_errors="backslashreplace")[list(CASE)].drop_duplicates()
+    frame = pd.read_csv(records, usecols=lambda name: name in CASE, dtype=dict.fromkeys(CASE, "category"),
+                        keep_default_na=False, encoding_errors="backslashreplace")
+    frame = frame.reindex(columns=list(CASE)).drop_duplicates().astype(object).fillna("")
     lines = sorted("\t".join(map(str, row)) for row in frame.itertuples(index=False))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -103,7 +105,8 @@ def _merge(runs: Sequence[Run], place: Path) -> Bench:
     _merge_curves(runs, place / "curves.safetensors")
     write_json(place / "benchmark.json", _about(runs))
     settings = runs[0].config["benchmark"]
-    write_summaries(place, settings["bootstrap"], runs[0].config["seed"], settings.get("smallest", 0.02))
+    write_summaries(place, settings["bootstrap"], runs[0].config["seed"], settings.get("smallest", 0.02),
+                    settings.get("fractions", (0.01, 0.05, 0.1, 0.25)))
     return read_bench(place)
 
 
@@ -135,7 +138,7 @@ def _about(runs: Sequence[Run]) -> dict[str, Any]:
     """`benchmark.json` of the board."""
     found = [json.loads(path.read_text()) if (path := run.folder / "results" / "benchmark.json").exists() else {}
              for run in runs]
-    guards = [{**guard, "detector": run.names.get(guard["detector"], guard["detector"])}
+    guards = [{**guard, "detector": _renamed(guard["detector"], run.names)}
               for run, about in zip(runs, found, strict=True) for guard in about.get("guards", ())]
     protocols, poolings = ({about.get(key, "") for about in found} for key in ("protocol", "pooling"))
     if len(poolings) > 1:
@@ -148,6 +151,12 @@ def _about(runs: Sequence[Run]) -> dict[str, Any]:
             "expected": sum(about.get("expected", 0) for about in found), "versions": found[0].get("versions", {}),
             "git_revision": found[0].get("git_revision", ""),
             "pooling": poolings.pop() if len(poolings) == 1 else "several"}
+
+
+def _renamed(label: str, names: Mapping[str, str]) -> str:
+    """The detector's name in the board; `label` may be of one of its seeds, such as "giidnet seed 1"."""
+    name, _, seed = label.rpartition(" seed ")
+    return f"{names[name]} seed {seed}" if label not in names and name in names else names.get(label, label)
 
 
 def _board(bench: Bench, runs: Sequence[Run], name: str, title: str) -> dict[str, Any]:

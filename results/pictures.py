@@ -20,8 +20,9 @@ class Records:
     """Rows of `records.csv` as integers into lists of names, which are in order of appearance.
 
     `column` is a detector with one of its seeds, of `columns`; `owner` the detector of each column. `picture` numbers
-    pairs of source and image, `source_of` a picture's source. `numbers` are float32 rows × `METRICS`, `score`,
-    `fraction` float32.
+    what several methods may have painted into: rows of one source, image, size and masked share are of one picture,
+    authentic ones apart; with another size or mask it is another picture of that source. `source_of` is a picture's
+    source. `numbers` are float32 rows × `METRICS`, `score`, `fraction` float32.
     """
 
     detectors: list[str]
@@ -100,7 +101,10 @@ def index_records(frame: "pd.DataFrame") -> Records:
     mask_kind, mask_kinds = numbered("mask_kind")
     seen, labels = numbered("seen")
     column, column_rows = paired(detector, seed)
-    picture, picture_rows = paired(source, image)
+    # A number that is not there is −1.
+    pixels, fraction = (pd.factorize(frame[name])[0] + 1 for name in ("pixels", "mask_fraction"))
+    shape, _ = paired(paired(pixels, fraction)[0], (frame["method"] == AUTHENTIC).to_numpy(np.int8))
+    picture, picture_rows = paired(paired(source, image)[0], shape)
     _, method_rows = paired(method, np.zeros_like(method))
     label = np.asarray([LABELS.index(name) if name in LABELS else LABELS.index("unknown") for name in labels], np.int8)
     return Records(

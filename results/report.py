@@ -16,7 +16,7 @@ from configs.files import read_rows, write_atomic
 from detectors.checkpoints import read_description
 from forgeries.methods import METHODS
 from results.bench_plots import bench_figures
-from results.bench_tables import after, all_sheets, figures_of, words
+from results.bench_tables import after, all_sheets, failed_of, figures_of, ranked_columns, words
 from results.bench_view import LOWER, TITLES, Bench, Row, read_bench
 from results.claims import headline, methods_section
 from results.export import Sheet, write_tables
@@ -91,7 +91,8 @@ def board_context(bench: Bench, sheets: Mapping[str, Sheet], figures: Mapping[st
         "sheets": sheets, "figures": {name: svg(figure) for name, figure in figures.items()},
         "metrics": bench.metrics, "titles": TITLES, "perturbations": bench.perturbations,
         "detectors": bench.detectors, "methods": list(bench.methods), "power_text": power_text(sheets.get("power")),
-        "scores": {"detectors": bench.detectors, "lower": sorted(LOWER), "values": figures_of(bench)},
+        "scores": {"detectors": bench.detectors, "lower": sorted(LOWER), "values": figures_of(bench),
+                   "ranked": ranked_columns(bench), "failed": failed_of(bench)},
         "shown_names": "; ".join(f"{name}: {METHODS[name].title} ({METHODS[name].source})" for name in names)
                        + "." * bool(names),
         "headline": headline(bench.folder), "alarms": alarms(bench)}
@@ -116,9 +117,9 @@ def power_text(sheet: Sheet | None) -> str:
     if not needed or not have:
         return "How many photographs a difference needs cannot be said from these records."
     wanted = sheet.title.rpartition(" of ")[2].removesuffix(" needs")
-    return (f"A difference of {wanted} in AUC between two detectors would be found with 80 % probability on "
-            f"{np.median(needed):,.0f} photographs (median over pairs; {min(needed):,.0f} to {max(needed):,.0f}). "
-            f"Here there are {max(have):,.0f}.")
+    return (f"A difference of {wanted} in AUC between two detectors would be found with 80 % probability, corrected "
+            f"for all pairs, on {np.median(needed):,.0f} photographs (median over pairs; {min(needed):,.0f} to "
+            f"{max(needed):,.0f}). Here there are {max(have):,.0f}.")
 
 
 def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:

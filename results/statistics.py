@@ -5,7 +5,7 @@ be normal except in `smallest_difference`, `sources_needed` and `critical_differ
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,56 +18,36 @@ FLIPS = 19_999
 """Random sign flips of a test; with them the smallest p is 1/20,000."""
 EXACT = 14
 """Up to so many sources all flips are enumerated."""
-FEWEST = 6
-"""With fewer sources no sign-flip test can give p < 0.05: the smallest is 2/2⁵."""
-
 BLOCK = 2**22
 """Numbers of a block of resamples or of sign flips: some 200 MB with what drawing them needs."""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % bootstrap interval, see `limits`, over `count` pictures of `clusters` sources.
-
-    `undefined` pictures had no value and are left out. Where none has a value, the numbers are NaN.
-    """
-
-    mean: float
-    low: float
-    high: float
-    count: int
-    clusters: int
-    undefined: int
-
-
-def bootstrap_interval(values: Sequence[float] | np.ndarray, clusters: Sequence[str], resamples: int,
-                       generator: np.random.Generator) -> Interval:
-    """Interval of the mean of `values`, one a picture, NaN where undefined; `clusters` are their sources."""
-    data = np.asarray(values, float)
-    defined = ~np.isnan(data)
-    names, groups = np.unique(np.asarray(clusters, str)[defined], return_inverse=True)
-    if not len(names):
-        return Interval(math.nan, math.nan, math.nan, 0, 0, data.size)
-    means = bootstrap_means(data[defined, None], groups, resamples, generator)
-    low, high = limits(means, len(names), int(defined.sum()))[:, 0]
-    return Interval(float(data[defined].mean()), float(low), float(high), int(defined.sum()), len(names),
-                    int(np.sum(~defined)))
-
-
-def bootstrap_weights(clusters: Sequence[str], resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """How often each of N pictures is drawn, float32 resamples×N.
+def bootstrap_draws(groups: np.ndarray, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """How often each of N pictures is drawn: float32 rows×N in blocks, `resamples` rows in all. `groups` are the
+    pictures' sources, numbered from 0 without gaps.
 
     Two stages (Davison & Hinkley 1997, section 3.8): sources are drawn, then as many pictures of each, both with
     replacement. Pictures of one source are dependent; resampling sources alone degenerates where there are few. The
-    variance within sources counts twice, so that intervals err to the wide side where sources have many pictures.
+    variance within sources counts twice, which widens intervals where sources have a few pictures; its share of the
+    whole falls as pictures grow many, and with one a source it is none.
     """
-    groups = np.unique(np.asarray(clusters, str), return_inverse=True)[1]
-    return np.concatenate(list(_draws(groups, resamples, generator)))
+    order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
+    starts, size = np.cumsum(sizes) - sizes, len(groups)
+    most = max(1, BLOCK // size)
+    for first in range(0, resamples, most):
+        rows = min(most, resamples - first)
+        drawn = generator.integers(len(sizes), size=(rows, len(sizes)))
+        members = drawn.ravel().repeat(sizes[drawn].ravel())
+        picked = starts[members] + (generator.random(len(members)) * sizes[members]).astype(np.int64)
+        row = np.arange(rows).repeat(sizes[drawn].sum(1))
+        block = np.empty((rows, size), np.float32)
+        block[:, order] = np.bincount(row * size + picked, minlength=rows * size).reshape(rows, size)
+        yield block
 
 
 def bootstrap_means(values: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator) \
         -> np.ndarray:
-    """Means of the columns of `values`, N pictures × C, in each resample of `bootstrap_weights`: float64 resamples×C.
+    """Means of the columns of `values`, N pictures × C, in each resample of `bootstrap_draws`: float64 resamples×C.
 
     All columns share the draws, so that no difference between detectors or metrics is due to them. NaN is left out;
     the mean of a resample without any value is NaN. `groups` are the pictures' sources as integers. Memory: `values`
@@ -82,7 +62,7 @@ def bootstrap_means(values: np.ndarray, groups: np.ndarray, resamples: int, gene
     present = np.unpackbits(patterns, axis=0, count=len(values)).astype(np.float32)
     groups = np.unique(groups, return_inverse=True)[1]
     means = []
-    for weights in _draws(groups, resamples, generator):
+    for weights in bootstrap_draws(groups, resamples, generator):
         totals = (weights @ present)[:, pattern.ravel()].astype(float)
         means.append(centre + np.divide(weights @ deviations, totals, where=totals > 0,
                                         out=np.full(totals.shape, np.nan)))
@@ -239,37 +219,31 @@ def source_sd(sums: np.ndarray, counts: np.ndarray) -> float:
     return math.sqrt(float(np.sum(np.square(deviations))) / (sources - 1))
 
 
-def smallest_difference(sd: float, sources: int) -> float:
-    """The mean difference that one two-sided test at α = 0.05 finds with 80 % power, from the standard deviation over
-    so many sources: (t₀.₉₇₅ + t₀.₈) sd/√n, with n − 1 degrees of freedom. NaN below
-    `FEWEST` sources, where no difference can be found."""
-    if sources < FEWEST or math.isnan(sd):
+def fewest(comparisons: int) -> int:
+    """Sources below which no sign-flip test can give p < α after correction for so many comparisons: of n sources the
+    smallest p is 2/2ⁿ. 6 for one comparison, 11 for 28."""
+    return math.floor(2 + math.log2(comparisons / ALPHA))
+
+
+def smallest_difference(sd: float, sources: int, comparisons: int = 1) -> float:
+    """The mean difference that a two-sided test at α/m, for m `comparisons`, finds with 80 % power, from the standard
+    deviation over so many sources: (t₁₋α/₂ₘ + t₀.₈) sd/√n, with n − 1 degrees of freedom. What Holm's correction finds
+    is no larger. NaN below `fewest` sources, where no difference can be found."""
+    if sources < fewest(comparisons) or math.isnan(sd):
         return math.nan
-    return float(stats.t.ppf([1 - ALPHA / 2, POWER], sources - 1).sum()) * sd / math.sqrt(sources)
+    return float(stats.t.ppf(_power_levels(comparisons), sources - 1).sum()) * sd / math.sqrt(sources)
 
 
-def sources_needed(sd: float, wanted: float) -> int:
+def sources_needed(sd: float, wanted: float, comparisons: int = 1) -> int:
     """The fewest sources whose `smallest_difference` is at most `wanted`."""
-    size = max(FEWEST, math.floor((stats.norm.ppf([1 - ALPHA / 2, POWER]).sum() * sd / wanted) ** 2))
-    while smallest_difference(sd, size) > wanted:
+    size = max(fewest(comparisons), math.floor((stats.norm.ppf(_power_levels(comparisons)).sum() * sd / wanted) ** 2))
+    while smallest_difference(sd, size, comparisons) > wanted:
         size += 1
     return size
 
 
-def _draws(groups: np.ndarray, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of `bootstrap_weights` in blocks; `groups` are numbered from 0 without gaps."""
-    order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
-    starts, size = np.cumsum(sizes) - sizes, len(groups)
-    most = max(1, BLOCK // size)
-    for first in range(0, resamples, most):
-        rows = min(most, resamples - first)
-        drawn = generator.integers(len(sizes), size=(rows, len(sizes)))
-        members = drawn.ravel().repeat(sizes[drawn].ravel())
-        picked = starts[members] + (generator.random(len(members)) * sizes[members]).astype(np.int64)
-        row = np.arange(rows).repeat(sizes[drawn].sum(1))
-        block = np.empty((rows, size), np.float32)
-        block[:, order] = np.bincount(row * size + picked, minlength=rows * size).reshape(rows, size)
-        yield block
+def _power_levels(comparisons: int) -> list[float]:
+    return [1 - ALPHA / (2 * comparisons), POWER]
 
 
 def _signs(rows: int, columns: int, generator: np.random.Generator) -> np.ndarray:

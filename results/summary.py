@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +21,8 @@ from results.pictures import (
     picture_means,
 )
 from results.pooled import POOLED, pool_curves
-from results.records import METRICS, as_text, frame_of, read_records
+from results.records import METRICS, as_text, read_records
 from results.statistics import across_seeds, bootstrap_means, limits
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SUMMARY = ("detector", "perturbation", "method", "kind", "seen", "seeds", "count", "sources", "undefined", "failures",
            *(f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")))
@@ -51,15 +47,19 @@ def write_summaries(folder: Path, resamples: int, seed: int, smallest: float = 0
         UserError: `records.csv` is absent or no table of records.
     """
     records = index_records(read_records(folder / "records.csv"))
-    comparisons, powers = compare_detectors(records, resamples, seed, smallest)
+    thresholds = read_rows(folder / "thresholds.csv")
+    chosen_on: dict[str, set[str]] = {}
+    for row in thresholds:
+        chosen_on.setdefault(row["detector"], set()).update(row["methods"].split())
+    comparisons, powers = compare_detectors(records, resamples, seed, smallest, chosen_on)
     write_rows(folder / "comparisons.csv", COMPARISONS, comparisons)
     write_rows(folder / "power.csv", POWERS, powers)
-    write_rows(folder / "ranks.csv", RANKS, rank_detectors(records))
+    write_rows(folder / "ranks.csv", RANKS, rank_detectors(records, chosen_on))
     write_rows(folder / "variance.csv", VARIANCES, variances(records))
     write_rows(folder / "sizes.csv", SIZES, size_rows(records, fractions, resamples, seed))
     images, pooled, curves = folder / "images.csv", folder / "pooled.csv", folder / "curves.safetensors"
     if AUTHENTIC in records.methods:
-        write_rows(images, IMAGES, image_rows(records, read_rows(folder / "thresholds.csv"), resamples, seed))
+        write_rows(images, IMAGES, image_rows(records, thresholds, resamples, seed))
     else:
         images.unlink(missing_ok=True)
     if curves.exists():
@@ -69,7 +69,7 @@ def write_summaries(folder: Path, resamples: int, seed: int, smallest: float = 0
     write_rows(folder / "summary.csv", SUMMARY, summary_rows(records, resamples, seed))
 
 
-def summarize(records: "pd.DataFrame | Sequence[Row]", resamples: int, seed: int) -> list[dict[str, str]]:
+def summary_rows(records: Records, resamples: int, seed: int) -> Iterator[dict[str, str]]:
     """Rows of `summary.csv`: one a detector × perturbation × method, and one each over its seen, its unseen and its
     unknown methods, called "mean seen" and so on.
 
@@ -78,12 +78,6 @@ def summarize(records: "pd.DataFrame | Sequence[Row]", resamples: int, seed: int
     `undefined` are pictures with and without AUC, or false alarm for authentic ones; `failures` are records without
     a map. An undefined number is an empty field. Order: of appearance, by perturbation, method, detector.
     """
-    frame = frame_of(records) if isinstance(records, Sequence) else records
-    return list(summary_rows(index_records(frame), resamples, seed))
-
-
-def summary_rows(records: Records, resamples: int, seed: int) -> Iterator[dict[str, str]]:
-    """`summarize` of records as arrays."""
     for perturbation, method, rows in _parts(records):
         kind = "" if method.startswith("mean ") else records.kinds[records.methods.index(method)]
         counted = METRICS.index("false_alarm" if method == AUTHENTIC else "auc")
@@ -165,9 +159,7 @@ def image_rows(records: Records, thresholds: Sequence[Row], resamples: int, seed
             continue
         found = mean_by_picture(records, both, [np.where(forged, placement, np.nan),
                                                 np.where(forged, np.nan, placement)])
-        # A forged and an authentic picture are two, also where they bear one name.
-        halves = np.concatenate([found.values * [1, np.nan], found.values * [np.nan, 1]])
-        means = bootstrap_means(halves.reshape(len(halves), -1), np.tile(found.sources, 2), resamples,
+        means = bootstrap_means(found.values.reshape(len(found.values), -1), found.sources, resamples,
                                 stream(seed, "bootstrap")).reshape(resamples, -1, 2)
         area = mean_defined(found.values[..., 0], 0)
         for name, own in _owned(records, found.columns):

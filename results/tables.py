@@ -87,6 +87,16 @@ def is_mean(method: str) -> bool:
     return method.startswith("mean ")
 
 
+def shares_methods(summary: Sequence[Row], mean: str) -> bool:
+    """Whether all detectors have the `mean` over one set of methods: others cannot be ranked by it. Of no detector and
+    of one it is true."""
+    label, sets = mean.removeprefix("mean "), dict[str, set[str]]()
+    for row in summary:
+        if row["seen"] == label and not is_mean(row["method"]) and row["method"] != AUTHENTIC:
+            sets.setdefault(row["detector"], set()).add(row["method"])
+    return len({frozenset(methods) for methods in sets.values()}) < 2
+
+
 def columns_of(rows: Sequence[Row]) -> dict[str, str]:
     """Methods and the two means, with "seen", "unseen" or, where detectors differ, "mixed"; in this order."""
     labels: dict[str, set[str]] = {}

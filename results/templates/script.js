@@ -47,19 +47,22 @@ for (const board of document.querySelectorAll("[data-scores]")) {
   const names = new Map(data.detectors.map((name, index) => [name, index]));
   const draw = () => {
     const values = data.values[perturbation.value][metric.value], lower = data.lower.includes(metric.value);
+    const failed = data.failed[perturbation.value];
     const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells].slice(1);
     const best = heads.map((_, column) => {
-      const found = values.map((row) => row[column]).filter(Boolean).map((cell) => cell[0]);
+      const found = values.map((row) => row[column]).filter((cell, row) => cell && data.ranked[column] && !failed[row][column])
+        .map((cell) => cell[0]);
       const value = lower ? Math.min(...found) : Math.max(...found);
       return found.some((other) => other !== value) ? value : null;
     });
     for (const row of table.tBodies[0].rows) {
-      const cells = values[names.get(row.cells[0].textContent)];
+      const detector = names.get(row.cells[0].textContent), cells = values[detector];
       cells.forEach((value, column) => {
-        const cell = row.cells[column + 1], mark = cell.classList.contains("seen") ? [element("sup", "†")] : [];
+        const cell = row.cells[column + 1], missing = failed[detector][column];
+        const marks = (cell.classList.contains("seen") ? "†" : "") + (missing ? "‡" : ""), mark = marks ? [element("sup", marks)] : [];
         if (!value) { cell.replaceChildren(value === null ? "–" : "undefined", ...mark); delete cell.dataset.v; return; }
         cell.dataset.v = value[0] / 1000;
-        cell.replaceChildren(value[0] === best[column] ? element("b", shown(value[0])) : shown(value[0]), ...mark);
+        cell.replaceChildren(value[0] === best[column] && !missing ? element("b", shown(value[0])) : shown(value[0]), ...mark);
         if (value.length > 1)
           cell.append(element("small", value.slice(1).map((end) => (end / 1000).toFixed(2)).join("–").replace(/-/g, "−")));
       });

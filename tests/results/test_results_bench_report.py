@@ -467,7 +467,11 @@ def test_another_metric_and_perturbation_change_the_table(opened, run):
             assert float(cell) == pytest.approx(float(row["iou"]), abs=6e-4)
     page.select_option("select.metric", "auc")
     page.select_option("select.perturbation", "none")
-    assert page.locator("[data-scores] td sup").count() == 2 * len(DETECTORS)
+    marks = page.locator("[data-scores] td sup").all_inner_texts()
+    assert sum("†" in mark for mark in marks) == 2 * len(DETECTORS)
+    # One detector failed on a picture of each method, and so in both means.
+    assert sum("‡" in mark for mark in marks) == 8 + 2
+    assert not page.locator("[data-scores] td", has=page.locator("b"), has_text="‡").count()
 
 
 def test_a_picture_opens_what_detectors_make_of_it(opened):
@@ -517,3 +521,45 @@ def test_pictures_of_one_name_from_two_sources_are_two(tmp_path):
         own = [float(row["auc"]) for row in rows if (row["image"], row["source"], row["method"]) == (
             "twin", source, "TE")]
         assert len(own) == 2 and found[f"{source}: twin"][2] == pytest.approx(1000 * np.mean(own), abs=1)
+
+
+def test_what_a_detector_was_trained_after_is_marked(run, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(run / "results", folder)
+    rows = read_rows(folder / "records.csv")
+    for row in rows:
+        trained = row["detector"] == DETECTORS[0] and row["perturbation"] in ("none", "jpeg-50")
+        row["perturbation_seen"] = "seen" if trained else "unseen"
+    write_rows(folder / "records.csv", list(rows[0]), rows)
+    found = read_bench(folder)
+    sheet = all_sheets(found)["robustness"]
+    marked = {(row[0].text, column.name) for row in sheet.rows for column, cell in zip(sheet.columns, row, strict=True)
+              if cell.seen == "seen"}
+    assert marked == {(DETECTORS[0], "jpeg-50")} and "† trained on this" in markdown(sheet)
+    ax = bench_plots.robustness(found)["robustness_jpeg"].axes[0]
+    filled = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markerfacecolor() != "white"]
+    assert [line.get_xdata()[0] for line in filled] == [50] and len(ax.lines) > len(DETECTORS)
+
+
+def test_boards_are_of_the_same_pixels(tmp_path, undrawn):
+    """Equal names and masks are not enough: the second run's pictures were painted anew."""
+    runs = [write_run(tmp_path / name, Shape(DETECTORS[:2], METHODS[:2], gallery=False)) for name in "abc"]
+    for folder, digest in zip(runs, ("0123", "4567", "0123"), strict=True):
+        rows = read_rows(folder / "results" / "records.csv")
+        write_rows(folder / "results" / "records.csv", list(rows[0]), [row | {"digest": digest} for row in rows])
+    page = write_leaderboard(runs, tmp_path / "board").read_text()
+    assert "2 different sets of test pictures" in page and "Runs: a, c." in page and "Runs: b." in page
+
+
+def test_guards_of_seeds_are_renamed_and_sizes_keep_their_levels(tmp_path, undrawn):
+    runs = [write_run(tmp_path / name, Shape(DETECTORS[:1], METHODS[:2], gallery=False, seeds=2)) for name in "ab"]
+    for folder in runs:
+        path = folder / "results" / "benchmark.json"
+        write_json(path, json.loads(path.read_text()) | {"guards": [
+            {"guard": "map-size", "detector": "giidnet seed 1", "what": "gave maps of another size", "allowed": True}]})
+        (folder / "config.yaml").write_text(
+            (folder / "config.yaml").read_text().replace("{bootstrap: 100}", "{bootstrap: 100, fractions: [0.013]}"))
+    page = write_leaderboard(runs, tmp_path / "board").read_text()
+    assert "giidnet (a) seed 1: gave maps" in page and "giidnet (b) seed 1: gave maps" in page
+    levels = {row["level"] for row in read_rows(tmp_path / "board" / "board-1" / "sizes.csv")}
+    assert {"0–1.3 %", "1.3–100 %"} <= levels

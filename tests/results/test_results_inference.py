@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from intervals import bootstrap_interval, bootstrap_weights
 from scipy import stats
 
 from configs.streams import stream
 from results import statistics
 from results.statistics import (
     across_seeds,
-    bootstrap_interval,
     bootstrap_means,
-    bootstrap_weights,
     critical_difference,
+    fewest,
     friedman,
     holm,
     limits,
@@ -145,13 +145,14 @@ def test_size_of_the_test_where_pictures_are_dependent(sources):
     assert np.mean(np.array(naive) < 0.05) > 0.2
 
 
-def test_power_is_what_the_smallest_difference_promises():
+@pytest.mark.parametrize("comparisons", [1, 10])
+def test_power_is_what_the_smallest_difference_promises(comparisons):
     sources, between, within, pictures = 25, 0.03, 0.04, 4
     sd = math.sqrt(between**2 + within**2 / pictures)
-    difference = smallest_difference(sd, sources)
+    difference = smallest_difference(sd, sources, comparisons)
     sums = np.stack([np.bincount(groups, values) for values, groups in (
         nested(stream(trial, "power"), sources, pictures, between, within, difference) for trial in range(800))], 1)
-    assert np.mean(sign_flip(sums, stream(0, "f")) < 0.05) == pytest.approx(0.8, abs=0.05)
+    assert np.mean(sign_flip(sums, stream(0, "f")) < 0.05 / comparisons) == pytest.approx(0.8, abs=0.05)
 
 
 def test_smallest_difference_against_the_noncentral_t():
@@ -161,12 +162,21 @@ def test_smallest_difference_against_the_noncentral_t():
         assert stats.nct.sf(bar, sources - 1, shift) == pytest.approx(0.8, abs=0.01)
 
 
-@given(st.floats(0.001, 0.5), st.floats(0.005, 0.1))
+@given(st.floats(0.001, 0.5), st.floats(0.005, 0.1), st.integers(1, 200))
 @settings(max_examples=40, deadline=None)
-def test_sources_needed_are_the_fewest(sd, wanted):
-    needed = sources_needed(sd, wanted)
-    assert smallest_difference(sd, needed) <= wanted
-    assert needed == statistics.FEWEST or smallest_difference(sd, needed - 1) > wanted
+def test_sources_needed_are_the_fewest(sd, wanted, comparisons):
+    needed = sources_needed(sd, wanted, comparisons)
+    assert smallest_difference(sd, needed, comparisons) <= wanted
+    assert needed == fewest(comparisons) or smallest_difference(sd, needed - 1, comparisons) > wanted
+
+
+@pytest.mark.parametrize("comparisons", [1, 3, 28, 190])
+def test_the_fewest_sources_are_those_with_which_the_test_can_tell(comparisons):
+    for sources, possible in ((fewest(comparisons) - 1, False), (fewest(comparisons), True)):
+        assert (2 * 0.5 ** sources * comparisons < 0.05) == possible
+        if sources <= 14:
+            assert (sign_flip(np.ones((sources, 1)), stream(0, "f"))[0] * comparisons < 0.05) == possible
+    assert math.isnan(smallest_difference(0.1, fewest(comparisons) - 1, comparisons))
 
 
 def test_power_of_too_few_sources_is_undefined():

@@ -2,10 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from intervals import bootstrap_interval, bootstrap_weights, summarize
 
 from configs.streams import stream
-from results.statistics import bootstrap_interval, bootstrap_weights
-from results.summary import summarize
 
 NAN = float("nan")
 

@@ -7,19 +7,23 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from intervals import bootstrap_interval, bootstrap_weights, summarize
 from safetensors.numpy import save_file
 from sklearn import metrics as sklearn_metrics
 
 from configs.errors import UserError
 from configs.files import read_rows, write_atomic, write_json, write_rows
 from configs.streams import stream
+from results.bench_tables import scores
+from results.bench_view import read_bench
 from results.claims import claim, headline, methods_section
+from results.export import markdown
 from results.leaderboard import write_leaderboard
 from results.pictures import index_records
 from results.records import METRICS, RECORDS, VALIDATION, frame_of, read_records
 from results.report import write_report
-from results.statistics import bootstrap_interval, bootstrap_weights, holm, limits
-from results.summary import SUMMARY, image_rows, summarize, write_summaries
+from results.statistics import holm, limits
+from results.summary import SUMMARY, image_rows, write_summaries
 
 SEEN = {"TE": "seen", "NS": "unseen", "GC": "unseen", "authentic": "unknown"}
 QUALITY = {"good": 0.85, "fair": 0.7, "twin": 0.7}
@@ -31,7 +35,7 @@ def make_rows(photographs=PHOTOGRAPHS, seeds=("",), perturbations=("none",), los
     rows = []
     for perturbation, method, (name, quality), seed in itertools.product(perturbations, SEEN, QUALITY.items(), seeds):
         for picture in range(photographs * PICTURES):
-            generator = stream(picture, perturbation, method)
+            generator = stream(picture, perturbation)
             photo, own = picture % photographs, stream(picture, name, seed, method)
             score = quality + 0.05 * stream(photo, "photo").normal() + 0.02 * own.normal()
             row = dict.fromkeys(RECORDS, "") | {
@@ -312,13 +316,100 @@ def test_headline_and_claims_carry_their_evidence(tmp_path):
     assert headline(tmp_path / "empty") == []
 
 
-def test_headline_says_where_detectors_have_unseen_methods_of_their_own(tmp_path):
+def test_nobody_leads_where_detectors_have_unseen_methods_of_their_own(tmp_path):
     rows = make_rows()
     for row in rows:
         if row["detector"] == "twin" and row["method"] == "NS":
             row["seen"] = "seen"
     write(tmp_path, rows)
-    assert "the highest of 3 detectors, each on such methods of its own, over" in headline(tmp_path)[0]
+    sentences = headline(tmp_path)
+    assert "means over different methods are not compared" in sentences[0]
+    assert not any("the highest of" in sentence for sentence in sentences if "never saw" in sentence)
+    # What they have in common is compared.
+    assert any(sentence.startswith("good beats twin on methods that neither saw") for sentence in sentences)
+    best = {column.name: [row[index].best for row in sheet.rows] for sheet in [scores(read_bench(tmp_path), "auc")]
+            for index, column in enumerate(sheet.columns)}
+    assert any(best["NS"]) and not any(best["unseen"]) and not any(best["seen"])
+
+
+def test_who_failed_on_the_hard_pictures_does_not_lead(tmp_path):
+    """The quitter has no maps of half of the pictures, and a higher mean on the others."""
+    rows = make_rows()
+    for row in rows:
+        if row["detector"] == "fair":
+            hard = int(row["image"][5:]) % 2
+            row |= failed(row) if hard else {name: f"{float(row[name]) + 0.3:.9g}" for name in ("auc", "f1", "val_f1")
+                                             if row[name]}
+    found = write(tmp_path, rows)
+    quitter, honest = (pick(found["summary"], detector=name, method="mean unseen") for name in ("fair", "good"))
+    assert float(quitter["auc"]) > float(honest["auc"]) and int(quitter["failures"]) == 36
+    sentences = headline(tmp_path)
+    assert sentences[0].startswith("On methods that it never saw, good has") and \
+        "the highest of 2 detectors that failed on no picture" in sentences[0]
+    told = f"fair (36 failures; the others have a mean AUC of {float(quitter['auc']):.3f})"
+    assert any(told in text and "is not ranked" in text for text in sentences)
+    sheet = scores(read_bench(tmp_path), "auc")
+    cells = {row[0].text: row[-2:] for row in sheet.rows}
+    assert all(cell.failed and not cell.best for cell in cells["fair"])
+    assert all(cell.best and not cell.failed for cell in cells["good"])
+    text = markdown(sheet)
+    assert f"{float(quitter['auc']):.3f}‡" in text and "‡ some maps are missing; not ranked." in text
+    write(tmp_path / "all", [failed(row) if row["image"] == "image0" else row for row in make_rows()])
+    assert not any("the highest" in sentence for sentence in headline(tmp_path / "all"))
+
+
+def test_power_and_headline_know_of_the_correction(tmp_path):
+    """With 7 photographs one pair can be told apart, and 3 cannot: 3 · 2/2⁷ < 0.05, but 3 · 2/2⁶ > 0.05."""
+    few = write(tmp_path / "few", make_rows(photographs=6))
+    assert not any(row["claim"] for row in few["comparisons"]) and all(row["smallest"] == "" for row in few["power"])
+    assert all(int(row["sources_needed"]) >= 7 for row in few["power"])
+    assert any("fewer than 7 no test can tell, corrected for 3 comparisons" in text for text in
+               headline(tmp_path / "few"))
+    pair = write(tmp_path / "pair", [row for row in make_rows(photographs=6) if row["detector"] != "twin"])
+    assert {row["claim"] for row in pair["comparisons"]} == {"good beats fair"}
+    enough = write(tmp_path / "enough", make_rows(photographs=7))
+    assert any(row["claim"] for row in enough["comparisons"]) and all(row["smallest"] for row in enough["power"])
+
+
+def test_thresholds_win_nothing_on_the_methods_that_they_were_chosen_on(tmp_path):
+    """Only the fair one's was chosen on NS, which neither was trained on."""
+    thresholds = [{"detector": "good", "seed": "", "methods": "TE"},
+                  {"detector": "fair", "seed": "", "methods": "TE NS"}]
+    found = write(tmp_path, make_rows(), thresholds)
+    for first, second, metric, methods in (("good", "fair", "auc", {"NS", "GC"}), ("good", "fair", "val_f1", {"GC"}),
+                                           ("good", "twin", "val_f1", {"NS", "GC"})):
+        row = pick(found["comparisons"], first=first, second=second, metric=metric, methods="mean unseen")
+        means = {name: np.mean([float(row[metric]) for row in found["records"] if row["method"] in methods
+                                and row["detector"] == name]) for name in (first, second)}
+        assert float(row["difference"]) == pytest.approx(means[first] - means[second], abs=1e-6)
+    assert pick(found["comparisons"], first="good", second="fair", metric="val_f1", methods="mean seen")
+    assert {row["detector"] for row in found["ranks"] if row["metric"] == "val_f1"} == set(QUALITY)
+
+
+def test_a_method_that_one_saw_is_not_compared_with_one_that_may_have(tmp_path):
+    rows = make_rows()
+    for row in rows:
+        if row["detector"] == "twin":
+            row["seen"] = "unknown"
+    found = write(tmp_path, rows)
+    row = pick(found["comparisons"], first="good", second="twin", metric="auc", methods="mean unknown")
+    means = [np.mean([float(row["auc"]) for row in rows if row["detector"] == name and row["method"] in ("NS", "GC")])
+             for name in ("good", "twin")]
+    assert float(row["difference"]) == pytest.approx(means[0] - means[1], abs=1e-6)
+    assert not [row for row in found["comparisons"] if "twin" in (row["first"], row["second"])
+                and row["methods"] != "mean unknown"]
+
+
+def test_other_pictures_of_one_name_are_others(tmp_path):
+    """TE and NS: one name is one picture where size and mask agree, else two of one source."""
+    base = {"detector": "net", "seen": "seen", "perturbation": "none", "image": "a", "source": "s", "pixels": "100"}
+    rows = [base | {"method": "TE", "mask_fraction": "0.25", "auc": "0.2"},
+            base | {"method": "NS", "mask_fraction": "0.25", "auc": "0.4"},
+            base | {"method": "PM", "mask_fraction": "0.5", "auc": "0.9"},
+            base | {"method": "GC", "mask_fraction": "0.25", "pixels": "400", "auc": "0.6"}]
+    row = next(row for row in summarize(rows, 100, 0) if row["method"] == "mean seen")
+    assert (row["count"], row["sources"]) == ("3", "1")
+    assert float(row["auc"]) == pytest.approx((0.3 + 0.9 + 0.6) / 3, abs=1e-6)
 
 
 def test_methods_section_has_the_numbers_of_the_run(tmp_path):
