@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from configs.streams import stream
+from forgeries.methods.families import canonical
 from results.pictures import LABELS, Records, mean_defined, picture_means
 from results.records import METRICS, as_text
 from results.statistics import (
@@ -80,8 +81,9 @@ def compare_detectors(records: Records, resamples: int, seed: int, smallest: flo
     """Rows of `comparisons.csv` and of `power.csv`: all pairs of detectors, on methods that both saw, that neither saw,
     and those that neither is known to have seen; by perturbation and metric.
 
-    `chosen_on` are the methods that each detector's validation threshold was chosen on. Metrics at it are compared
-    without the methods of either's, except among methods that both saw: nobody may win by the choice of a threshold.
+    `chosen_on` are the methods that each detector's validation threshold was chosen on, by their `canonical` names.
+    Metrics at it are compared without the methods of either's, except among methods that both saw: nobody may win by
+    the choice of a threshold.
 
     The difference is the mean over pictures of the mean over methods, of seeds' means; its interval covers pictures
     and seeds; p is that of a sign-flip test by source, corrected by Holm for all pairs of one table (perturbation,
@@ -204,8 +206,8 @@ def _labels(records: Records) -> np.ndarray:
 
 def _chosen(records: Records, chosen_on: Mapping[str, Collection[str]]) -> np.ndarray:
     """Bool detectors × methods: the detector's threshold was chosen on forgeries by the method."""
-    return np.array([[method in chosen_on.get(name, ()) for method in records.methods] for name in records.detectors],
-                    bool).reshape(len(records.detectors), len(records.methods))
+    chosen = [canonical(method) in chosen_on.get(name, ()) for name in records.detectors for method in records.methods]
+    return np.array(chosen, bool).reshape(len(records.detectors), len(records.methods))
 
 
 def _methods(labels: np.ndarray, chosen: np.ndarray, metric: str, detectors: Sequence[int], label: int) -> np.ndarray:

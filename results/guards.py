@@ -13,10 +13,11 @@ from forgeries.perturbations import covers
 from forgeries.readers.cases import AUTHENTIC
 
 OVERRIDES = ("trained-on", "near-duplicate", "threshold-on-test", "partial")
-"""Guards that refuse, and what `benchmark.allow` may name."""
+"""Guards that refuse unless `benchmark.allow` names them. The benchmark itself finds `partial`: an earlier run that was
+not completed."""
 
 GUARDS = (*OVERRIDES, "map-size", "seen-methods", "seen-perturbations")
-"""All of them; the last three only mark."""
+"""All of them; the last three only mark. The benchmark itself finds `map-size`, while maps are scored."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from configs.files import read_rows, write_rows
 from configs.streams import stream
+from forgeries.methods.families import canonical
 from results.comparisons import COMPARISONS, POWERS, RANKS, VARIANCES, compare_detectors, rank_detectors, variances
 from results.pictures import (
     AUTHENTIC,
@@ -50,7 +51,7 @@ def write_summaries(folder: Path, resamples: int, seed: int, smallest: float = 0
     thresholds = read_rows(folder / "thresholds.csv")
     chosen_on: dict[str, set[str]] = {}
     for row in thresholds:
-        chosen_on.setdefault(row["detector"], set()).update(row["methods"].split())
+        chosen_on.setdefault(row["detector"], set()).update(map(canonical, row["methods"].split()))
     comparisons, powers = compare_detectors(records, resamples, seed, smallest, chosen_on)
     write_rows(folder / "comparisons.csv", COMPARISONS, comparisons)
     write_rows(folder / "power.csv", POWERS, powers)

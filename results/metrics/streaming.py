@@ -1,4 +1,5 @@
-"""Metrics over batches, of constant memory, on any device and over any number of processes.
+"""Metrics over batches, on any device and over any number of processes. Memory is constant, but `PictureLevel` keeps a
+score a picture.
 
 All are `torchmetrics.Metric`: `update` per batch, `compute` at the end, `reset`; called, they also give the batch's own
 value. In a `torch.distributed` run `compute` is over the pictures of all processes. Maps are float N×1×H×W or N×H×W in

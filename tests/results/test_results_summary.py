@@ -374,7 +374,7 @@ def test_power_and_headline_know_of_the_correction(tmp_path):
 def test_thresholds_win_nothing_on_the_methods_that_they_were_chosen_on(tmp_path):
     """Only the fair one's was chosen on NS, which neither was trained on."""
     thresholds = [{"detector": "good", "seed": "", "methods": "TE"},
-                  {"detector": "fair", "seed": "", "methods": "TE NS"}]
+                  {"detector": "fair", "seed": "", "methods": "TE Navier-Stokes"}]
     found = write(tmp_path, make_rows(), thresholds)
     for first, second, metric, methods in (("good", "fair", "auc", {"NS", "GC"}), ("good", "fair", "val_f1", {"GC"}),
                                            ("good", "twin", "val_f1", {"NS", "GC"})):
