@@ -129,9 +129,10 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
     provenance: Mapping[str, Any] = next((model["provenance"] for model in run.models.values()), {})
     sections = _sections(sheets, figures)
     # A run that only benchmarks has neither; in others it is said that they are missing.
-    if search.candidates or "search" in run.config.get("stages", ()):
+    stages = () if run.config.get("benchmark", {}).get("detectors") else run.config.get("stages", ())
+    if search.candidates or "search" in stages:
         sections.add("search")
-    if run.models or "retrain" in run.config.get("stages", ()):
+    if run.models or "retrain" in stages:
         sections.add("training")
     first = bench.first(bench.summary) if bench.summary else []
     return board_context(bench, sheets, figures) | {
