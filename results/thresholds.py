@@ -26,8 +26,8 @@ def validation_sets(config: RunConfig, entries: Sequence[Entry], photos: Sequenc
     """Cases that thresholds are chosen on, with the detectors for which they are.
 
     For each detector as many forgeries as `benchmark.validation`, in equal parts by the methods that it was trained
-    on, as far as they can be had here, else by `forgeries.methods`; and as many unforged pictures. No method that it
-    never saw has a say.
+    on, as far as they can be had here, else by `forgeries.methods`; and as many unforged pictures. No method that
+    a detector is known to be trained without has a say in it; of untrained ones, those of `forgeries.methods` have.
     """
     settings, perturbation = config.benchmark, expand(config.benchmark.perturbations)[0]
     own = [entry for entry in entries if entry.source.kind != "maps"]
