@@ -6,7 +6,7 @@ from typing import Any
 
 from configs.files import read_rows
 from results.statistics import COVERAGE, FLIPS, fewest
-from results.tables import shares_methods
+from results.tables import method_sets
 
 TITLES = {"auc": "AUC", "val_f1": "F1 at the validation threshold"}
 SHOWN = 6
@@ -35,14 +35,16 @@ def headline(folder: Path) -> list[str]:
             continue
         pairs = [row for row in comparisons if (row["perturbation"], row["methods"], row["metric"]) ==
                  (first, methods, "auc")]
-        if not shares_methods(summary, methods):
+        alike = _alike(summary, methods)
+        if not alike:
             sentences += [f"Detectors differ in which {ALONE[methods].replace('it', 'they')} there are: means over "
                           "different methods are not compared, only pairs on what they have in common.",
                           *_pairs("", pairs)]
             continue
-        sound = [row for row in rows if not _failures(row)] if len(rows) > 1 else rows
+        own = [row for row in rows if row["detector"] in alike]
+        sound = [row for row in own if not _failures(row)] if len(own) > 1 else own
         leader = max(sound, key=lambda row: float(row["auc"]), default=None)
-        sentences += [_lead(leader, len(sound), len(rows))] if leader else []
+        sentences += [_lead(leader, len(sound), len(own), len(own) < len(rows))] if leader else []
         sentences += [*_pairs(leader["detector"] if leader else "", pairs), *_failing(rows)]
     if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
@@ -88,11 +90,22 @@ def methods_section(config: Mapping[str, Any], about: Mapping[str, Any], folder:
     return "\n\n".join(part for part in parts if part)
 
 
-def _lead(leader: Row, count: int, every: int) -> str:
-    """`count` detectors were ranked, of `every` one that there is."""
+def _alike(summary: Sequence[Row], mean: str) -> set[str]:
+    """Detectors that have the `mean` over one set of methods: all, or all but those that saw nothing of the test, for
+    which more methods are unseen. Empty where there are several such sets."""
+    sets = method_sets(summary, mean)
+    saw = {row["detector"] for row in summary if row["seen"] == "seen"}
+    chosen = set(sets) if len(set(sets.values())) == 1 else set(sets) & saw
+    return chosen if len({sets[name] for name in chosen}) == 1 else set()
+
+
+def _lead(leader: Row, count: int, every: int, some: bool) -> str:
+    """`count` detectors were ranked, of `every` one with these methods; `some` have others."""
     methods = leader["method"]
     among = f"the highest of {count} detectors" if count > 1 else "the only detector"
-    among += " that failed on no picture" if count < every else " there" if every == 1 else ""
+    if some:
+        among += " that were trained on the same methods" if count > 1 else " that was trained on methods of this test"
+    among += " that failed on no picture" if count < every else " there" if every == 1 and not some else ""
     interval = f" [{float(leader['auc_low']):.3f}, {float(leader['auc_high']):.3f}]" if leader["auc_low"] else ""
     chance = "; its interval does not exclude chance, 0.5" if interval and float(leader["auc_low"]) <= 0.5 else ""
     return (f"On {ALONE[methods]}, {leader['detector']} has a mean AUC of {float(leader['auc']):.3f}{interval}, "

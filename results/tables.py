@@ -90,11 +90,16 @@ def is_mean(method: str) -> bool:
 def shares_methods(summary: Sequence[Row], mean: str) -> bool:
     """Whether all detectors have the `mean` over one set of methods: others cannot be ranked by it. Of no detector and
     of one it is true."""
+    return len(set(method_sets(summary, mean).values())) < 2
+
+
+def method_sets(summary: Sequence[Row], mean: str) -> dict[str, frozenset[str]]:
+    """The methods that the `mean` of each detector is over; a detector that has none is left out."""
     label, sets = mean.removeprefix("mean "), dict[str, set[str]]()
     for row in summary:
         if row["seen"] == label and not is_mean(row["method"]) and row["method"] != AUTHENTIC:
             sets.setdefault(row["detector"], set()).add(row["method"])
-    return len({frozenset(methods) for methods in sets.values()}) < 2
+    return {name: frozenset(methods) for name, methods in sets.items()}
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, str]:

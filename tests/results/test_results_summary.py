@@ -332,6 +332,17 @@ def test_nobody_leads_where_detectors_have_unseen_methods_of_their_own(tmp_path)
     assert any(best["NS"]) and not any(best["unseen"]) and not any(best["seen"])
 
 
+def test_baselines_that_saw_nothing_do_not_keep_the_others_from_being_ranked(tmp_path):
+    rows = make_rows()
+    for row in rows:
+        if row["detector"] == "twin" and row["seen"] == "seen":
+            row["seen"] = "unseen"
+    write(tmp_path, rows)
+    sentence = headline(tmp_path)[0]
+    assert sentence.startswith("On methods that it never saw, good has a mean AUC of ")
+    assert "the highest of 2 detectors that were trained on the same methods" in sentence
+
+
 def test_who_failed_on_the_hard_pictures_does_not_lead(tmp_path):
     """The quitter has no maps of half of the pictures, and a higher mean on the others."""
     rows = make_rows()
