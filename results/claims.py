@@ -1,5 +1,6 @@
 """What a benchmark found, in sentences that claim no more than its tables support, and how it was done."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ PAIR = {"mean unseen": "methods that neither saw", "mean seen": "methods that bo
         "mean unknown": "methods that neither is known to have seen"}
 ALONE = {"mean unseen": "methods that it never saw", "mean seen": "methods that it was trained on",
          "mean unknown": "methods of which it is not known whether it saw them"}
+EACH = {"mean unseen": "methods that they never saw", "mean seen": "methods that they were trained on",
+        "mean unknown": "methods that they are not known to have seen"}
 
 Row = Mapping[str, str]
 
@@ -28,7 +31,9 @@ def headline(folder: Path) -> list[str]:
     if not summary:
         return []
     first = summary[0]["perturbation"]
-    sentences: list[str] = []
+    place = folder / "benchmark.json"
+    sentences = _trainings([row for row in summary if row["perturbation"] == first],
+                           json.loads(place.read_text()) if place.exists() else {})
     for methods in PAIR:
         rows = [row for row in summary if (row["perturbation"], row["method"]) == (first, methods) and row["auc"]]
         if not rows:
@@ -37,19 +42,60 @@ def headline(folder: Path) -> list[str]:
                  (first, methods, "auc")]
         alike = _alike(summary, methods)
         if not alike:
-            sentences += [f"Detectors differ in which {ALONE[methods].replace('it', 'they')} there are: means over "
-                          "different methods are not compared, only pairs on what they have in common.",
-                          *_pairs("", pairs)]
+            sentences += [f"Detectors differ in the {EACH[methods]}: means over different methods are not compared, "
+                          "only pairs on what they have in common.", *_pairs("", pairs)]
             continue
         own = [row for row in rows if row["detector"] in alike]
         sound = [row for row in own if not _failures(row)] if len(own) > 1 else own
         leader = max(sound, key=lambda row: float(row["auc"]), default=None)
         sentences += [_lead(leader, len(sound), len(own), len(own) < len(rows))] if leader else []
         sentences += [*_pairs(leader["detector"] if leader else "", pairs), *_failing(rows)]
+    sentences += _alarms([row for row in summary if row["perturbation"] == first])
     if any(row.get("seeds") == "1" for row in summary) and comparisons:
         sentences.append("Detectors with one training seed are compared as they are: what another training would "
                          "change is not in their intervals.")
     return list(dict.fromkeys(sentences))
+
+
+def _trainings(summary: Sequence[Row], about: Mapping[str, Any]) -> list[str]:
+    """What a protocol that trains asks, for each network: how it generalizes from each group of methods, or how much is
+    lost on what is left out. Differences are told, not claimed: pairs below have their tests."""
+    cells = {(row["detector"], row["method"]): row for row in summary if row["auc"]}
+    trained: dict[str, dict[str, tuple[str, Sequence[str]]]] = {}
+    for name, entries in about.get("detectors", {}).items():
+        known = entries[0]["trained_on"] if entries else {}
+        if known.get("trainee") and known.get("group"):
+            trained.setdefault(known["trainee"], {})[known["group"]] = name, known["methods"] or ()
+    sentences = []
+    for trainee, groups in trained.items():
+        told = []
+        if about.get("protocol") == "matrix":
+            told = [f"on {group} {_mean(cells[name, 'mean unseen'])}" for group, (name, _) in groups.items()
+                    if (name, "mean unseen") in cells]
+            text = f"{trainee}, mean AUC on the methods that it did not see, trained alone "
+        elif "all" in groups:
+            whole = groups["all"][0]
+            told = [f"{method} {_mean(cells[name, method])} against {float(cells[whole, method]['auc']):.3f}"
+                    for name, methods in groups.values() for method in groups["all"][1]
+                    if method not in methods and {(name, method), (whole, method)} <= cells.keys()]
+            text = f"{trainee}, AUC on a method left out of training, against that of training on all: "
+        if told:
+            sentences.append(f"{text}{'; '.join(told)}.")
+    return sentences
+
+
+def _alarms(summary: Sequence[Row]) -> list[str]:
+    """What is flagged where nothing was painted."""
+    rows = [row for row in summary if row["method"] == "authentic" and row.get("false_alarm")]
+    told = [f"{row['detector']} {float(row['false_alarm']):.1%}" for row in
+            sorted(rows, key=lambda row: float(row["false_alarm"]))[:SHOWN]]
+    return [f"Of the area of {_number(rows[0]['count'], 'authentic picture')}, detectors flag at 0.5: {', '.join(told)}"
+            f"{', the others more' * (len(rows) > SHOWN)}."] if rows else []
+
+
+def _mean(row: Row) -> str:
+    return f"{float(row['auc']):.3f}" + (f" [{float(row['auc_low']):.3f}, {float(row['auc_high']):.3f}]"
+                                         if row["auc_low"] else "")
 
 
 def claim(row: Row) -> str:

@@ -526,3 +526,25 @@ def test_one_picture_has_no_interval(tmp_path):
     assert not any("nan" in sentence or "[" in sentence for sentence in headline(tmp_path))
     two = write(tmp_path / "two", [row for row in make_rows() if row["image"] in ("image0", "image1")])
     assert pick(two["summary"], detector="good", method="TE")["auc_low"]
+
+
+@pytest.mark.parametrize("protocol", ["matrix", "leave-one-method-out"])
+def test_the_headline_answers_what_a_protocol_that_trains_asks(tmp_path, protocol):
+    rows = make_rows()
+    names = {"good": "all", "fair": "NS", "twin": "GC"}
+    for row in rows:
+        row["seen"] = "seen" if row["method"] != names[row["detector"]] else "unseen"
+    write(tmp_path, rows)
+    known = {name: [{"trained_on": {"methods": [method for method in ("TE", "NS", "GC") if method != group],
+                                    "group": group, "trainee": "net"}}] for name, group in names.items()}
+    write_json(tmp_path / "benchmark.json", {"protocol": protocol, "detectors": known})
+    cells = {(row["detector"], row["method"]): float(row["auc"] or "nan")
+             for row in read_rows(tmp_path / "summary.csv")}
+    sentence = headline(tmp_path)[0]
+    if protocol == "matrix":
+        assert sentence.startswith("net, mean AUC on the methods that it did not see, trained alone on NS ")
+        assert f"on GC {cells['twin', 'mean unseen']:.3f} [" in sentence and "on all" not in sentence
+    else:
+        assert f": NS {cells['fair', 'NS']:.3f} [" in sentence and f"against {cells['good', 'NS']:.3f}" in sentence
+        assert f"GC {cells['twin', 'GC']:.3f} [" in sentence and "TE" not in sentence
+    assert any(text.startswith("Of the area of") and "good 10.0%" in text for text in headline(tmp_path))
