@@ -70,9 +70,9 @@ def _trainings(summary: Sequence[Row], about: Mapping[str, Any]) -> list[str]:
     for trainee, groups in trained.items():
         told = []
         if about.get("protocol") == "matrix":
-            told = [f"on {group} {_mean(cells[name, 'mean unseen'])}" for group, (name, _) in groups.items()
+            told = [f"{group} {_mean(cells[name, 'mean unseen'])}" for group, (name, _) in groups.items()
                     if (name, "mean unseen") in cells]
-            text = f"{trainee}, mean AUC on the methods that it did not see, trained alone "
+            text = f"{trainee}, trained on each alone, has a mean AUC on the methods that it did not see of: "
         elif "all" in groups:
             whole = groups["all"][0]
             told = [f"{method} {_mean(cells[name, method])} against {float(cells[whole, method]['auc']):.3f}"

@@ -542,8 +542,8 @@ def test_the_headline_answers_what_a_protocol_that_trains_asks(tmp_path, protoco
              for row in read_rows(tmp_path / "summary.csv")}
     sentence = headline(tmp_path)[0]
     if protocol == "matrix":
-        assert sentence.startswith("net, mean AUC on the methods that it did not see, trained alone on NS ")
-        assert f"on GC {cells['twin', 'mean unseen']:.3f} [" in sentence and "on all" not in sentence
+        assert sentence.startswith("net, trained on each alone, has a mean AUC on the methods that it did not see of: ")
+        assert f"; GC {cells['twin', 'mean unseen']:.3f} [" in sentence and "all " not in sentence.split(": ")[1]
     else:
         assert f": NS {cells['fair', 'NS']:.3f} [" in sentence and f"against {cells['good', 'NS']:.3f}" in sentence
         assert f"GC {cells['twin', 'GC']:.3f} [" in sentence and "TE" not in sentence
