@@ -31,12 +31,13 @@ def closing_table(folder: Path) -> str:
         counts = f"{_range(forged, 'count')} pictures of {_range(forged, 'sources')} photographs a method"
         parts += [f"Mean AUC per picture{after}, 95 % interval below; chance is 0.5; {counts}", "", _grid(forged)]
         parts += [fill(f"{detector} does not detect {', '.join(methods)} (interval reaches below {NOT_DETECTED}).",
-                       LINE) for detector, methods in not_detected(forged).items()]
+                       LINE, break_on_hyphens=False) for detector, methods in not_detected(forged).items()]
     parts += _perturbed(rows)
     alarms = [f"{row['detector']} {float(row['false_alarm']):.1%}" for row in first
               if row["method"] == AUTHENTIC and row["false_alarm"]]
     if alarms:
-        parts.append(fill(f"Flagged at 0.5 in authentic pictures: {', '.join(alarms)} of their area.", LINE))
+        parts.append(fill(f"Flagged at 0.5 in authentic pictures: {', '.join(alarms)} of their area.", LINE,
+                          break_on_hyphens=False))
     failures: dict[str, int] = {}
     for row in summary:
         if not is_mean(row["method"]) and row["failures"] not in ("", "0"):
