@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,6 +30,9 @@ NEUTRAL = {"jpeg": 103.0, "webp": 103.0, "resize": 1.0, "scale": 1.0, "crop": 1.
 
 FALLING = frozenset({"jpeg", "webp", "resize", "crop"})
 """Operations that do more the smaller their value is; their axis is turned round."""
+
+LABEL = 44
+"""Letters of a line below a panel."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,8 @@ def _operation(bench: Bench, operation: str, places: Mapping[str, float]) -> Fig
     ax.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
     if operation in FALLING:
         ax.invert_xaxis()
-    ax.set(xlabel=f"{operation}: {OPERATIONS[operation].meaning.split(';')[0]}", ylabel="mean AUC per picture")
+    ax.set(xlabel=fill(f"{operation}: {OPERATIONS[operation].meaning.split(';')[0]}", LABEL),
+           ylabel="mean AUC per picture")
     _legend(figure, styles(bench))
     return figure
 
