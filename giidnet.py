@@ -209,9 +209,11 @@ def _check_methods(config: "RunConfig", stages: tuple[str, ...]) -> None:
     from results.protocols import plan
     used = config.forgeries.methods if {"search", "retrain"} & set(stages) else []
     scored = config.search.objective.methods if "search" in stages else []
+    validated = config.retrain.validation_methods if "retrain" in stages else []
     tested = config.benchmark.methods if "benchmark" in stages and not config.benchmark.data else []
     trainings = plan(config) if "retrain" in stages else []
-    method_names(dict.fromkeys([*used, *scored, *tested, *(spec for each in trainings for spec in each.methods)]))
+    method_names(dict.fromkeys([*used, *scored, *validated, *tested,
+                                *(spec for each in trainings for spec in each.methods)]))
 
 
 def _photos(config: "RunConfig", folder: Path) -> "PhotoSet":

@@ -360,7 +360,34 @@ class Pretrain(Section):
     validation_patches: Count = 1000
 
 
-class Retrain(Section):
+class Optimisation(Section):
+    """How weights follow from gradients."""
+
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of `adamw`, decoupled from the gradient; biases and norms are left out."""
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """Of the learning rate. `cosine`: warm-up, then a cosine to a hundredth. `plateau`, the published one: halved
+    whenever the validation metric did not improve for more than `plateau_patience` epochs."""
+    plateau_patience: Annotated[int, Field(ge=0)] = 10
+    accumulate: Count = 1
+    """Batches whose gradients are averaged for one step: large batches in little memory."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of a step's gradient; null does not clip."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of weights, which is validated and kept instead of them; 0 averages nothing."""
+    patience: Count | None = None
+    """Training ends after so many epochs in a row without a better score; null trains all epochs."""
+
+    @model_validator(mode="after")
+    def _decayed(self) -> "Optimisation":
+        if (self.optimizer == "adamw") != (self.weight_decay > 0):
+            raise ValueError(f"optimizer {self.optimizer} with weight_decay {self.weight_decay:g}: give adamw a "
+                             "weight_decay above 0, such as 0.01, and adam none")
+        return self
+
+
+class Retrain(Optimisation):
     """How detectors are trained, all at the same budget."""
 
     detectors: Annotated[list[TraineeName], Field(min_length=1), AfterValidator(distinct)] = \
@@ -374,10 +401,16 @@ class Retrain(Section):
     steps: Count = 500
     """Steps of an epoch; validation after each."""
     batch_size: Count = 24
+    """Pictures of a step, or of each of its `accumulate` parts."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     focal_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the focal term beside binary cross-entropy."""
     validation_images: Count = 200
+    validation_methods: Annotated[list[MethodName], AfterValidator(distinct)] = []
+    """Methods that paint the validation pictures, on which the best epoch is chosen, in turn; by default one of
+    forgeries.methods is drawn for each picture."""
+    unseen_validation: bool = False
+    """Refuses validation methods that are trained on."""
     pretrain: Pretrain = Pretrain()
 
 
@@ -473,4 +506,18 @@ class RunConfig(Section):
             if common := [name for name in ours if name in theirs]:
                 raise ValueError(f"search.objective.generalize: {', '.join(common)} in both {first} and {second}; "
                                  "training, scores and test each need methods of their own")
+        return self
+
+    @model_validator(mode="after")
+    def _validated(self) -> "RunConfig":
+        methods = self.retrain.validation_methods
+        if self.retrain.unseen_validation and not methods:
+            raise ValueError("retrain.unseen_validation needs retrain.validation_methods, which training does not see")
+        common = [name for name in methods if name in self.forgeries.methods]
+        if self.retrain.unseen_validation and common:
+            raise ValueError(f"retrain.unseen_validation: {', '.join(common)} in both forgeries.methods and "
+                             "retrain.validation_methods; the best epoch is to be chosen on methods not trained on")
+        if methods and self.benchmark.trains:
+            raise ValueError(f"retrain.validation_methods: {self.benchmark.protocol} chooses the best epoch of each "
+                             "training on its own methods, so that what is left out has no say; leave them away")
         return self

@@ -98,19 +98,21 @@ def threshold_on_test(name: str, validation: Sequence[Fingerprint], test: Sequen
 
 
 def seen_methods(name: str, provenance: Mapping[str, Any], methods: Iterable[str]) -> list[Finding]:
-    """A mark for the tested methods that `name` was trained or its architecture selected on, or for that it does not
-    say."""
+    """A mark for the tested methods that `name` was trained, or its architecture or epoch selected on, or for that it
+    does not say."""
     tested = [method for method in methods if method != AUTHENTIC]
     return _seen("methods", name, methods_known(provenance), tested, same_method,
-                 "trained or its architecture selected" if _selection(provenance).get("methods") else "trained")
+                 "trained" + " or its architecture selected" * bool(_selection(provenance).get("methods"))
+                 + " or its epoch chosen" * bool(provenance.get("validation_methods")))
 
 
 def methods_known(provenance: Mapping[str, Any]) -> list[str] | None:
-    """Methods that a detector was trained or its architecture selected on; None where it does not say on which it was
-    trained."""
+    """Methods that a detector was trained, or its architecture or epoch selected on; None where it does not say on
+    which it was trained."""
     if provenance["methods"] is None:
         return None
-    return list(dict.fromkeys([*provenance["methods"], *(_selection(provenance).get("methods") or ())]))
+    return list(dict.fromkeys([*provenance["methods"], *(_selection(provenance).get("methods") or ()),
+                               *provenance.get("validation_methods", ())]))
 
 
 def unknown_selection(name: str, provenance: Mapping[str, Any]) -> list[Finding]:

@@ -20,7 +20,7 @@ from forgeries.methods import find_method, method_names
 from forgeries.perturbations import expand
 from forgeries.photos import PhotoSet
 from retrain.pretrain import pretrain
-from retrain.trainer import Trained, train
+from retrain.trainer import Trained, pictures_per_epoch, train
 from search_space.genotype import (
     PAPER_SPACE,
     Genotype,
@@ -93,13 +93,14 @@ def provenance(config: RunConfig, photos: PhotoSet, trained: Trained, pretrained
         "masks": config.forgeries.masks, "perturbations": expand(config.forgeries.perturbations),
         "image_size": config.forgeries.image_size,
         "photos": {"train": sources(photos.train), "val": sources(photos.val)}, "seed": config.seed,
-        "epochs": settings.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
-        "pictures_seen": settings.epochs * settings.steps * settings.batch_size,
+        "epochs": trained.epochs, "steps": settings.steps, "batch_size": settings.batch_size,
+        "pictures_seen": trained.epochs * pictures_per_epoch(settings),
         "best_epoch": trained.epoch, "val_auc": trained.figures["val_auc"],
         "pretrain": settings.pretrain.model_dump() | {"best_epoch": pretrained.epoch, **pretrained.figures}
         if pretrained else None, "versions": versions(),
         "git_revision": git_revision(), "config": config.model_dump(mode="json"),
-    } | ({"protocol": dict(protocol)} if protocol else {})
+    } | ({"validation_methods": method_names(settings.validation_methods)} if settings.validation_methods else {}) \
+        | ({"protocol": dict(protocol)} if protocol else {})
 
 
 def add_selection(provenance: Mapping[str, Any], genotype: Genotype, file: Path | None) -> dict[str, Any]:

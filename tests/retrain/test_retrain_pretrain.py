@@ -72,7 +72,8 @@ def test_it_learns_to_tell_manipulations_of_other_photographs(tmp_path):
     rows = read_rows(tmp_path / "history.csv")
     assert float(rows[-1]["train_loss"]) < 0.9 * float(rows[0]["train_loss"])
     assert list(rows[0]) == ["epoch", "train_loss", "val_loss", "val_accuracy", "val_family_accuracy", "val_pristine",
-                             *(f"val_{family}" for family in FAMILIES), "learning_rate"]
+                             *(f"val_{family}" for family in FAMILIES), "learning_rate",
+                             "gradient_norm"]
 
 
 # Before anything is saved, within an epoch, between epochs, in validation, and when all is trained.
