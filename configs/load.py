@@ -141,7 +141,8 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{key}: must be given"
     message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if isinstance(fault["input"], dict | BaseModel):
-        return f"{key}: {message}"
+        # What concerns several sections has no key, and names them itself.
+        return f"{key}: {message}" if key else message
     return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -1,6 +1,7 @@
 """One training run of one network: the same code for every task, the same data and budget for every detector."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
@@ -25,9 +27,7 @@ from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loade
 from forgeries.photos import PhotoSet
 from results.metrics import auc
 from retrain.losses import training_loss
-
-WARM_UP = 0.05
-"""Share of the steps in which the learning rate rises; then it falls along a cosine to a hundredth."""
+from retrain.optimisation import learning_rate, make_optimizer, update_average
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -76,40 +76,6 @@ class Trained:
     epochs: int = 0
 
 
-def learning_rate(step: int, total: int, peak: float) -> float:
-    """Rate of step `step` (from 0) of `total`: linear warm-up, then a cosine from `peak` to a hundredth of it."""
-    warm = max(1, round(WARM_UP * total))
-    if step < warm:
-        return peak * (step + 1) / warm
-    share = (step - warm) / max(1, total - warm)
-    return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
-
-
-def make_optimizer(module: nn.Module, rules: Optimisation, rate: float) -> torch.optim.Optimizer:
-    """Adam, or AdamW (Loshchilov & Hutter 2019), which decays all weights but those of one dimension."""
-    if rules.optimizer == "adam":
-        return torch.optim.Adam(module.parameters(), rate)
-    parameters = list(module.parameters())
-    return torch.optim.AdamW([
-        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": rules.weight_decay},
-        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0}], rate)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
-    """Moves `average`, weights and running statistics, towards `module` after step `step` (from 0).
-
-    average ← d · average + (1 − d) · module with d = min(decay, (1 + step) / (10 + step)), TensorFlow's
-    `ExponentialMovingAverage` with `num_updates`: short runs do not keep the initial weights. Counts are copied.
-    """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, weight)
-        else:
-            mean.copy_(value)
-
-
 def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, folder: Path,
           board: SummaryWriter) -> Trained:
     """Trains `module` to localise forgeries of `photos.train`; the best epoch is that of the highest AUC on forgeries
@@ -150,30 +116,27 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     fabric, total, size, parts = make_fabric(config), budget.epochs * budget.steps, budget.batch_size, rules.accumulate
     optimizer = make_optimizer(module, rules, budget.learning_rate)
     plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
-    average = deepcopy(module) if rules.ema else None
-    kept = module if average is None else average
+    kept = deepcopy(module) if rules.ema else module
+    stateful: dict[str, Any] = {"module": module, "optimizer": optimizer, "plateau": plateau,
+                                "average": kept if rules.ema else None}
+    stateful = {key: each for key, each in stateful.items() if each is not None}
     checkpointer = Checkpointer(folder / "checkpoint.pt", config.checkpoint_seconds)
     done, losses, norms, history = 0, [], [], []
     best: Trained | None = None
     if state := checkpointer.load():
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        if plateau:
-            plateau.load_state_dict(state["plateau"])
-        if average is not None:
-            average.load_state_dict(state["average"])
+        for key, each in stateful.items():
+            each.load_state_dict(state[key])
         done, losses, norms, history = state["step"], state["losses"], state["norms"], state["history"]
         best = Trained(**state["best"]) if state["best"] else None
     network, optimizer = fabric.setup(module, optimizer)
-    validated = network if average is None else fabric.setup_module(average)
+    validated = fabric.setup_module(kept) if rules.ema else network
     for each in (network, validated):
         each.mark_forward_method("logits")
 
     def save_state(step: int) -> None:
-        checkpointer.save({"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                           "plateau": plateau.state_dict() if plateau else None,
-                           "average": average.state_dict() if average is not None else None,
-                           "losses": losses, "norms": norms, "history": history, "best": vars(best) if best else None})
+        checkpointer.save({key: each.state_dict() for key, each in stateful.items()}
+                          | {"step": step, "losses": losses, "norms": norms, "history": history,
+                             "best": vars(best) if best else None})
 
     def ended() -> bool:
         """Whether no better epoch is waited for any more."""
@@ -186,31 +149,24 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     with Progress(f"{task.section} {name}", total, done) as progress:
         batches: Iterator[tuple[Tensor, Tensor]] = \
             iter(make_loader(task.items, size, workers, start=done * parts * size) if done < total else ())
-        clock, trained = time.perf_counter(), 0
+        clock, first = time.perf_counter(), done
         for step in range(done, total):
             if not plateau:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, total, budget.learning_rate)
-            mean_loss = 0.0
-            for part, (images, targets) in enumerate(islice(batches, parts)):
-                loss = task.loss(network.logits(images.to(fabric.device)), targets.to(fabric.device)) / parts
-                if part == 0:
-                    optimizer.zero_grad()
-                fabric.backward(loss)
-                mean_loss += loss.item()
-                trained += len(images)
+            loss = average_gradients(fabric, network, optimizer, task.loss, list(islice(batches, parts)))
             # Without a limit it only measures.
             norm = fabric.clip_gradients(network, optimizer, max_norm=rules.clip_norm or math.inf,
                                          error_if_nonfinite=False)
             assert norm is not None
             optimizer.step()
-            losses.append(check_finite(mean_loss, step, task.rate))
+            losses.append(check_finite(loss, step, task.rate))
             norms.append(norm.item())
-            if average is not None:
-                update_average(average, module, rules.ema, step)
+            if rules.ema:
+                update_average(kept, module, rules.ema, step)
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
-                speed = trained / (time.perf_counter() - clock)
+                speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
                 figures = task.validate(validated, held_out, fabric.device)
                 if best is None or score is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},
@@ -220,20 +176,36 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                 history.append({"epoch": str(epoch)} | {key: f"{value:.9g}" for key, value in row.items()})
                 losses.clear()
                 norms.clear()
-                for key, scalar in {**row, "pictures_per_second": speed}.items():
-                    board.add_scalar(f"{task.section}/{name}/{key}", scalar, epoch)
+                for key, value in {**row, "pictures_per_second": speed}.items():
+                    board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
                 if plateau and score:
                     plateau.step(figures[score])
-                clock, trained = time.perf_counter(), 0
+                clock, first = time.perf_counter(), step + 1
             if checkpointer.due():
                 save_state(step + 1)
-            progress.update(loss=f"{mean_loss:.3f}", best=f"{best.figures[score]:.3f}" if best and score else "–")
+            progress.update(loss=f"{loss:.3f}", best=f"{best.figures[score]:.3f}" if best and score else "–")
             if position == 0 and ended():
                 break
     assert best is not None
+    if len(history) < budget.epochs:
+        print(f"{task.section} {name}: ended after epoch {len(history)}, none was better than epoch {best.epoch}",
+              file=sys.stderr, flush=True)
     save_state(total)
     write_rows(folder / "history.csv", tuple(history[0]), history)
     return replace(best, epochs=len(history))
+
+
+def average_gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callable[[Any, Tensor], Tensor],
+                      batches: Batches) -> float:
+    """Leaves the gradient of the mean loss of `batches` in the network's parameters; returns that loss."""
+    mean = 0.0
+    for number, (images, targets) in enumerate(batches):
+        part = loss(network.logits(images.to(fabric.device)), targets.to(fabric.device)) / len(batches)
+        if number == 0:
+            optimizer.zero_grad()
+        fabric.backward(part)
+        mean += part.item()
+    return mean
 
 
 def validate(network: Any, batches: Batches, device: torch.device, focal_weight: float) -> dict[str, float]:

@@ -16,7 +16,7 @@ from configs.schema import Photos, RunConfig
 from forgeries.photos import find_photos
 from retrain import trainer
 from retrain.losses import training_loss
-from retrain.trainer import learning_rate
+from retrain.optimisation import learning_rate
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 
