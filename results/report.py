@@ -141,6 +141,7 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
                           for name, found in not_detected(first).items()),
         "sections": sections, "navigation": _navigation(sections, bool(listing.rows)),
         "matrices": [name for name in sheets if name.startswith("matrix-")],
+        "ablations": [name for name in sheets if name.startswith("ablation-")],
         "published": [name for name in sheets if name.startswith("variant-")],
         "robustness": [name for name in figures if name.startswith("robustness_") and name != "robustness_chains"],
         "curve_methods": bench.unseen, "main_words": words(bench.main),
@@ -166,7 +167,7 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
 def _sections(sheets: Mapping[str, Sheet], figures: Mapping[str, Figure]) -> set[str]:
     """Those parts of the benchmark that there is anything to show of."""
     parts = {"curves": ["roc"], "pictures": ["pictures", "authentic"], "matrix": ["matrix-", "left-out"],
-             "robustness": ["robustness"], "size": ["mask-"], "significance": ["comparisons", "ranks"]}
+             "ablation": ["ablation-"], "robustness": ["robustness"], "size": ["mask-"], "significance": ["comparisons", "ranks"]}
     return {name for name, found in parts.items()
             if any(key.startswith(prefix) for key in [*sheets, *figures] for prefix in found)}
 
@@ -175,6 +176,7 @@ def _navigation(sections: set[str], listed: bool) -> list[tuple[str, str]]:
     """(anchor, title) of the sections that are there, in their order."""
     places = [("scores", "Scores", True), ("curves", "Curves", "curves" in sections),
               ("whole", "Whole pictures", "pictures" in sections), ("matrix", "Matrix", "matrix" in sections),
+              ("ablation", "Ablation", "ablation" in sections),
               ("robustness", "Robustness", "robustness" in sections), ("size", "Size", "size" in sections),
               ("significance", "Significance", "significance" in sections), ("gallery", "Gallery", True),
               ("pictures", "Pictures", listed), ("cells", "Cells", "search" in sections),
