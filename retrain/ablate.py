@@ -27,7 +27,9 @@ def run_ablation(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
     Raises:
         UserError: as `variants`; a genotype that is missing or of another space, or a loss that is not finite.
     """
-    chosen = variants(config, find_genotypes(config, folder))
+    genotypes = find_genotypes(config, folder)
+    chosen = variants(config, genotypes)
+    print(f"ablation of the network with the {next(iter(genotypes))} genotype", file=sys.stderr, flush=True)
     total = len(chosen) * config.ablate.seeds
     with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
         for number, (seed, variant) in enumerate(product(range(config.ablate.seeds), chosen), 1):
