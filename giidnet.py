@@ -382,6 +382,9 @@ def ablate(source: str | None, out: Path | None, resume: bool, overrides: tuple[
     config, folder = _configure(source, out, overrides, **{"retrain.genotype": genotype,
                                                            "benchmark.protocol": "ablate"})
     run(config, ("benchmark", "report"), folder, resume)
+    from configs.files import read_rows
+    from results.ablation import closing_lines
+    click.echo("\n".join(closing_lines(read_rows(folder / "results" / "ablation.csv"))))
 
 
 @cli.command()

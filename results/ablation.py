@@ -16,8 +16,26 @@ ABLATION = ("perturbation", "methods", "metric", "variant", "part", "count", "so
 changed is worth having."""
 
 FULL = "full"
+MEANS = ("mean unseen", "mean unknown", "mean seen")
 
 Row = Mapping[str, str]
+
+
+def closing_lines(rows: Sequence[Row]) -> list[str]:
+    """Differences in AUC with their intervals at the first perturbation, on the first methods in the order unseen,
+    unknown, seen that there are rows of."""
+    found = [row for row in rows if row["metric"] == "auc" and row["perturbation"] == rows[0]["perturbation"]]
+    chosen = next((own for mean in MEANS if (own := [row for row in found if row["methods"] == mean])), [])
+    if not chosen:
+        return []
+    width = max(len(row["variant"]) for row in chosen)
+    lines = [f"AUC less that of the full network, {chosen[0]['methods']}, 95 % interval, p corrected"]
+    for row in chosen:
+        interval = f"[{float(row['low']):+.3f}, {float(row['high']):+.3f}]" if row["low"] else "no interval"
+        p = f"p {float(row['p_corrected']):.3f}" if row["p_corrected"] else "no p"
+        lines.append(f"{row['variant']:{width}}  {float(row['difference']):+.3f}  {interval}  {p}"
+                     + f"  {row['claim'].partition(' is ')[2]}" * bool(row["claim"]))
+    return lines
 
 
 def groups_of(about: Mapping[str, Any]) -> dict[str, str]:

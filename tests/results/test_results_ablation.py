@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from synthetic import Shape, write_run
 
 from configs.files import read_rows
-from results.ablation import ablation_rows, groups_of
+from results.ablation import ablation_rows, closing_lines, groups_of
 from results.bench_tables import ablation
 from results.bench_view import read_bench
 from results.report import write_report
@@ -96,3 +96,14 @@ def test_the_report_shows_variants_against_the_full_network(run, monkeypatch):
     assert 'id="ablation"' in page and 'href="#ablation"' in page
     assert {row["variant"] for row in read_rows(run / "results" / "tables" / "ablation-unseen.csv")} \
         == GROUPS.keys() - {"full"}
+
+
+def test_the_terminal_shows_the_first_perturbation_and_methods_never_seen_where_there_are_any():
+    seen = compared("loss-without-focal", "full", 0.2, 0.001) | {"methods": "mean seen"}
+    unseen = compared("full", "loss-without-focal", 0.05, 0.001)
+    later = compared("loss-without-focal", "full", 0.3, 0.001, perturbation="jpeg-75")
+    head, line = closing_lines(list(ablation_rows([seen, unseen, later], GROUPS)))
+    assert "mean unseen" in head
+    assert line == "loss-without-focal  -0.050  [-0.060, -0.040]  p 0.001  worse than full"
+    assert len(closing_lines(list(ablation_rows([seen], GROUPS)))) == 2
+    assert closing_lines([]) == []
