@@ -39,11 +39,13 @@ def closing_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def groups_of(about: Mapping[str, Any]) -> dict[str, str]:
-    """Variant by detector, from `benchmark.json`; empty where the protocol is another."""
+    """Variant by detector, from `benchmark.json`; empty where the protocol is another, or where there is not the one
+    full network to compare with, as in a leaderboard of several ablations."""
     if about.get("protocol") != "ablate":
         return {}
     trained = {name: (entries[0].get("trained_on") or {}) for name, entries in about["detectors"].items() if entries}
-    return {name: known["group"] for name, known in trained.items() if known.get("group")}
+    found = {name: known["group"] for name, known in trained.items() if known.get("group")}
+    return found if list(found.values()).count(FULL) == 1 else {}
 
 
 def ablation_rows(comparisons: Sequence[Row], groups: Mapping[str, str]) -> Iterator[dict[str, str]]:

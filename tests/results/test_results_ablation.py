@@ -9,6 +9,7 @@ from configs.files import read_rows
 from results.ablation import ablation_rows, closing_lines, groups_of
 from results.bench_tables import ablation
 from results.bench_view import read_bench
+from results.claims import _ablated, headline
 from results.report import write_report
 
 GROUPS = {name: name for name in ("attention-without-local", "full", "loss-without-focal", "streams-without-bayar")}
@@ -66,6 +67,7 @@ def test_only_an_ablation_has_variants():
     trained = {"trained_on": {"group": "full", "trainee": "giidnet"}}
     detectors = {"full": [trained, trained], "ela": [{"trained_on": {"group": None}}]}
     assert groups_of({"protocol": "ablate", "detectors": detectors}) == {"full": "full"}
+    assert groups_of({"protocol": "ablate", "detectors": detectors | {"full (b)": [trained]}}) == {}
     assert groups_of({"protocol": "matrix", "detectors": detectors}) == {} == groups_of({})
 
 
@@ -91,6 +93,8 @@ def test_the_report_shows_variants_against_the_full_network(run, monkeypatch):
         assert difference.value == pytest.approx(sign * float(row["difference"]))
         assert mean.value - full.value == pytest.approx(difference.value, abs=2e-6)
         assert difference.low <= difference.value <= difference.high
+    assert any("full network on methods that neither saw, corrected for 3 comparisons" in sentence
+               for sentence in headline(run / "results"))
     write_report(run)
     page = (run / "results" / "report.html").read_text()
     assert 'id="ablation"' in page and 'href="#ablation"' in page
@@ -107,3 +111,14 @@ def test_the_terminal_shows_the_first_perturbation_and_methods_never_seen_where_
     assert line == "loss-without-focal  -0.050  [-0.060, -0.040]  p 0.001  worse than full"
     assert len(closing_lines(list(ablation_rows([seen], GROUPS)))) == 2
     assert closing_lines([]) == []
+
+
+def test_the_headline_claims_what_the_table_claims():
+    rows = [compared("attention-without-local", "full", -0.05, 0.001),
+            compared("full", "loss-without-focal", 0.02, 0.4)]
+    assert _ablated(rows, GROUPS) == [
+        "AUC of variants less that of the full network on methods that neither saw, corrected for 2 comparisons: "
+        "attention-without-local -0.050 [-0.060, -0.040], p = 0.002; 1 of 2 variants cannot be told from it."]
+    assert _ablated(rows[1:], GROUPS) == [
+        "No variant can be told from the full network on methods that neither saw, corrected for 1 comparison."]
+    assert _ablated(rows, {}) == []

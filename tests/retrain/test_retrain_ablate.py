@@ -131,8 +131,14 @@ def test_seeds_are_the_same_for_all_variants():
     assert all(len(set(row)) == 1 for row in seeds) and len({row[0] for row in seeds}) == 3
 
 
-def test_a_genotype_that_is_named_must_be_there(tmp_path):
+def test_the_genotype_is_the_named_one_or_that_of_the_runs_own_search(genotype, tmp_path):
     assert list(find_genotypes(configure(["loss"]), tmp_path)) == ["random"]
+    assert list(find_genotypes(configure(["loss"], genotype), tmp_path)) == ["discovered", "random"]
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "genotype.yaml").write_bytes(genotype.read_bytes())
+    assert find_genotypes(configure(["loss"]), tmp_path)["discovered"].cells == CELLS
+    paper = RunConfig.model_validate({"benchmark": {"protocol": "ablate"}})
+    assert list(find_genotypes(paper, tmp_path / "empty")) == ["released", "random"]
     with pytest.raises(UserError, match="no genotype there"):
         find_genotypes(configure(["loss"], tmp_path / "none.yaml"), tmp_path)
 
