@@ -13,7 +13,7 @@ from results.statistics import ALPHA, holm
 ABLATION = ("perturbation", "methods", "metric", "variant", "part", "count", "sources", "variant_mean", "full_mean",
             "difference", "low", "high", "p", "p_corrected", "comparisons", "claim")
 """Columns of `ablation.csv`. `difference` is the variant's mean less that of the full network: below 0 where what was
-changed is worth having."""
+left out or exchanged is worth having."""
 
 FULL = "full"
 MEANS = ("mean unseen", "mean unknown", "mean seen")
