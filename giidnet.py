@@ -30,7 +30,8 @@ SHOWN = 5
 LEAST_TILE = 128
 """Smallest side of a tile: less is overlap for the most part."""
 
-CONTINUED = {**dict.fromkeys(("run", "search", "rank-study", "retrain", "benchmark"), "; --resume continues"),
+CONTINUED = {**dict.fromkeys(("run", "search", "rank-study", "retrain", "benchmark", "ablate"),
+                             "; --resume continues"),
              **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
 """What is said when a command is interrupted; nothing of the others."""
 
@@ -72,7 +73,9 @@ def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet |
         run_search(config, folder, photos)
         write_board(folder)
     elif photos and name == "retrain":
-        if config.benchmark.trains:
+        if config.benchmark.protocol == "ablate":
+            from retrain.ablate import run_ablation as train
+        elif config.benchmark.trains:
             from retrain.protocols import run_trainings as train
         else:
             from retrain.stage import run_retrain as train
@@ -368,6 +371,22 @@ def benchmark(source: str | None, out: Path | None, resume: bool, overrides: tup
     config, folder = _configure(source, out, tuple(keys),
                                 **{"benchmark.detectors": detectors + names, "benchmark.data": data})
     run(config, ("benchmark", "report"), folder, resume)
+
+
+@cli.command()
+@click.option("--genotype", type=click.Path(), help="Genotype file of the full network; default the run's own.")
+@config_options
+def ablate(source: str | None, out: Path | None, resume: bool, overrides: tuple[str, ...],
+           genotype: str | None) -> None:
+    """Train variants of the network, each with one thing left out or exchanged, and benchmark them against the full
+    one: results/ablation.csv and the report. ablate.parts says what is changed, ablate.seeds how often each is trained.
+    """
+    config, folder = _configure(source, out, overrides, **{"retrain.genotype": genotype,
+                                                           "benchmark.protocol": "ablate"})
+    run(config, ("benchmark", "report"), folder, resume)
+    from configs.files import read_rows
+    from results.ablation import closing_lines
+    click.echo("\n".join(closing_lines(read_rows(folder / "results" / "ablation.csv"))))
 
 
 @cli.command()

@@ -418,9 +418,9 @@ class Benchmark(Section):
     """What detectors are tested on, and how."""
 
     protocol: Literal["seen-unseen", "matrix", "leave-one-method-out", "leave-one-kind-out", "robustness", "size",
-                      "authentic"] = "seen-unseen"
+                      "authentic", "ablate"] = "seen-unseen"
     """The question asked. The matrix and both leave-one-out protocols train the detectors of retrain.detectors, several
-    times over, unless benchmark.detectors names what to test."""
+    times over, unless benchmark.detectors names what to test; `ablate` trains what the section ablate says."""
     groups: dict[GroupName, Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)]] = {}
     """`matrix`: methods that are trained on together, by the group's name; by default each of forgeries.methods is a
     group."""
@@ -464,16 +464,30 @@ class Benchmark(Section):
     @property
     def trains(self) -> bool:
         """Whether the protocol says what detectors are trained on."""
-        return self.protocol in ("matrix", "leave-one-method-out", "leave-one-kind-out")
+        return self.protocol in ("matrix", "leave-one-method-out", "leave-one-kind-out", "ablate")
 
     @model_validator(mode="after")
     def _trained(self) -> "Benchmark":
         if self.groups and self.protocol != "matrix":
             raise ValueError(f"groups belong to the protocol matrix, not to {self.protocol}")
+        if self.protocol == "ablate" and (self.detectors or self.seeds > 1):
+            raise ValueError(f"{'detectors' if self.detectors else 'seeds'}: the protocol ablate tests what it trains, "
+                             "with as many seeds as ablate.seeds says; leave it away")
         if self.seeds > 1 and not self.trains:
             raise ValueError(f"seeds = {self.seeds}: the protocol {self.protocol} trains nothing; leave seeds away, or "
                              "take matrix, leave-one-method-out or leave-one-kind-out")
         return self
+
+
+class Ablate(Section):
+    """`giidnet ablate`: variants of giidnet that each differ from the full network in one thing, at equal budget."""
+
+    parts: Annotated[list[Literal["streams", "attention", "genotype", "loss", "methods"]], Field(min_length=1),
+                     AfterValidator(distinct)] = ["streams", "attention", "genotype", "loss", "methods"]
+    """What is changed: each enhancement stream left out, each attention left out, other cells, the focal term left out,
+    each of forgeries.methods left out."""
+    seeds: Annotated[int, Field(ge=3)] = 3
+    """Trainings of each variant, with different weights and order of the pictures."""
 
 
 class RunConfig(Section):
@@ -493,6 +507,7 @@ class RunConfig(Section):
     search: Search = Search()
     retrain: Retrain = Retrain()
     benchmark: Benchmark = Benchmark()
+    ablate: Ablate = Ablate()
 
     @model_validator(mode="after")
     def _unseen(self) -> "RunConfig":

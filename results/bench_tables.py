@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from results.ablation import FULL, ablation_rows, groups_of
 from results.bench_view import AUTHENTIC, LOWER, PREFERRED, TITLES, Bench, Row
 from results.export import Cell, Column, Sheet, estimate, mark_best, number
 
@@ -20,7 +21,8 @@ def all_sheets(bench: Bench) -> dict[str, Sheet]:
     if not bench.summary:
         return {}
     sheets = [*(scores(bench, metric) for metric in bench.metrics if bench.methods), *pooled(bench), *variants(bench),
-              *pictures(bench), *false_alarms(bench), *matrix(bench), *left_out(bench), *robustness(bench),
+              *pictures(bench), *false_alarms(bench), *matrix(bench), *left_out(bench), *ablation(bench),
+              *robustness(bench),
               *sizes(bench), *comparisons(bench), *ranks(bench), *power(bench), *variance(bench), *detectors(bench),
               *failures(bench)]
     return {sheet.name: sheet for sheet in sheets}
@@ -141,6 +143,37 @@ def left_out(bench: Bench) -> list[Sheet]:
                   [Column("network", text=True), Column("left out", text=True), Column("kind", text=True),
                    Column("left out of training"), Column("trained on all"), Column("difference")],
                   rows)] if rows else []
+
+
+def ablation(bench: Bench) -> list[Sheet]:
+    """Variants of a network against the full one, of an ablation: a table for each kind of means."""
+    groups = groups_of(bench.about)
+    sizes = {group: bench.about["detectors"][name][0].get("parameters") for name, group in groups.items()}
+    found = [row for row in bench.first(list(ablation_rows(bench.comparisons, groups))) if row["metric"] == "auc"]
+    sheets = []
+    for mean in PREFERRED:
+        rows = [row for row in found if row["methods"] == mean]
+        cells = [[Cell(row["variant"]), number(row["variant_mean"]), number(row["full_mean"]), _change(row),
+                  number(row["p_corrected"]), number(sizes.get(row["variant"]), 0), number(row["count"], 0)]
+                 for row in rows]
+        sheets += [Sheet(f"ablation-{mean.removeprefix('mean ')}", "AUC of each variant less that of the full network, "
+                         f"{words(mean)}", [Column("variant", text=True), *map(Column, (
+                             "AUC", "full network", "difference", "corrected p", "parameters", "pictures"))], cells,
+                         f"The full network has {number(sizes.get(FULL), 0).text} parameters. Intervals cover pictures "
+                         "and training seeds; p is corrected for the comparisons with the full network. Bold, with ▲ "
+                         "or ▼: a claim, which needs p < 0.05 and an interval without 0.")] if cells else []
+    return sheets
+
+
+def _change(row: Row) -> Cell:
+    """A difference with its interval, marked where it is a claim."""
+    cell = number(row["difference"])
+    if cell.value is None or not row["low"]:
+        return cell
+    low, high = float(row["low"]), float(row["high"])
+    mark = ("▲ " if low > 0 else "▼ ") if row["claim"] else ""
+    text, note = (part.replace("-", "−") for part in (f"{mark}{cell.value:+.3f}", f"{low:+.3f} to {high:+.3f}"))
+    return replace(cell, text=text, low=low, high=high, note=note, best=bool(row["claim"]))
 
 
 def robustness(bench: Bench) -> list[Sheet]:

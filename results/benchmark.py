@@ -25,6 +25,7 @@ from detectors.inference import to_grey
 from forgeries.photos import PhotoSet
 from forgeries.readers import AUTHENTIC, Cases, read_by_method
 from results import guards
+from results.ablation import ABLATION, ablation_rows, groups_of
 from results.cases import SPLIT, CaseSet, case_sets
 from results.entries import Entry, open_entries
 from results.fingerprints import of_dataset, of_photos, origins_known
@@ -184,9 +185,12 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
                                        "the rest is missing from every number", True)]
     if config.benchmark.variants:
         write_rows(out / "variants.csv", VARIANT_ROWS, _variants(bench, sets))
-    write_json(out / "benchmark.json", describe(bench, findings, counts["expected"], complete))
+    about = describe(bench, findings, counts["expected"], complete)
+    write_json(out / "benchmark.json", about)
     write_summaries(out, config.benchmark.bootstrap, config.seed, config.benchmark.smallest,
                     config.benchmark.fractions)
+    if groups := groups_of(about):
+        write_rows(out / "ablation.csv", ABLATION, ablation_rows(read_rows(out / "comparisons.csv"), groups))
     if complete:
         shutil.rmtree(bench.parts, ignore_errors=True)
 

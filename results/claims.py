@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import read_rows
+from results.ablation import ablation_rows, groups_of
 from results.statistics import COVERAGE, FLIPS, fewest
 from results.tables import method_sets
 
@@ -32,8 +33,11 @@ def headline(folder: Path) -> list[str]:
         return []
     first = summary[0]["perturbation"]
     place = folder / "benchmark.json"
-    sentences = _trainings([row for row in summary if row["perturbation"] == first],
-                           json.loads(place.read_text()) if place.exists() else {})
+    about = json.loads(place.read_text()) if place.exists() else {}
+    sentences = _trainings([row for row in summary if row["perturbation"] == first], about)
+    for methods in PAIR:
+        sentences += _ablated([row for row in comparisons if (row["perturbation"], row["methods"], row["metric"]) ==
+                               (first, methods, "auc")], groups_of(about))
     for methods in PAIR:
         rows = [row for row in summary if (row["perturbation"], row["method"]) == (first, methods) and row["auc"]]
         if not rows:
@@ -82,6 +86,21 @@ def _trainings(summary: Sequence[Row], about: Mapping[str, Any]) -> list[str]:
         if told:
             sentences.append(f"{text}{'; '.join(told)}.")
     return sentences
+
+
+def _ablated(pairs: Sequence[Row], groups: Mapping[str, str]) -> list[str]:
+    """What can be claimed of an ablation's variants, in one sentence; `groups` are the variants by detector."""
+    rows = list(ablation_rows(pairs, groups))
+    if not rows:
+        return []
+    told = [f"{row['variant']} {float(row['difference']):+.3f} [{float(row['low']):+.3f}, {float(row['high']):+.3f}], "
+            f"{_chance(float(row['p_corrected']))}" for row in rows if row["claim"]]
+    where = f"on {PAIR[rows[0]['methods']]}"
+    corrected = f"corrected for {_number(rows[0]['comparisons'], 'comparison')}"
+    if not told:
+        return [f"No variant can be told from the full network {where}, {corrected}."]
+    others = f"; {len(rows) - len(told)} of {len(rows)} variants cannot be told from it" * (len(told) < len(rows))
+    return [f"AUC of variants less that of the full network {where}, {corrected}: {'; '.join(told)}{others}."]
 
 
 def _alarms(summary: Sequence[Row]) -> list[str]:

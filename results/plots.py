@@ -25,15 +25,18 @@ Row = Mapping[str, str]
 
 
 def curves(histories: Mapping[str, Sequence[Row]], key: str, label: str) -> Figure:
-    """A line of column `key` over the epochs for each history; only one has no legend."""
-    figure, ax = panel()
+    """A line of column `key` over the epochs for each history; only one has no legend, many have it above."""
+    many = len(histories) > len(MARKERS)
+    figure, ax = panel(3.0 + 0.09 * len(histories) * many)
     colours = series_colours(list(histories))
     for i, (name, history) in enumerate(histories.items()):
         rows = [row for row in history if row.get(key)]
         ax.plot([int(row["epoch"]) for row in rows], [float(row[key]) for row in rows],
                 marker=MARKERS[i % len(MARKERS)], markersize=_mark(len(rows)), color=colours[name], label=name)
     _epochs(ax, label)
-    if len(histories) > 1:
+    if many:
+        _legend_above(ax, 2)
+    elif len(histories) > 1:
         ax.legend(frameon=False, fontsize=8)
     return figure
 

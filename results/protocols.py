@@ -36,7 +36,8 @@ class Training:
 
 
 def plan(config: RunConfig) -> list[Training]:
-    """All trainings of the protocol `config.benchmark.protocol`, none for one that trains nothing.
+    """All trainings of the protocol `config.benchmark.protocol`, none for one that trains nothing, nor for `ablate`,
+    whose variants are planned by `retrain.variants`.
 
     `matrix` trains each detector of `retrain.detectors` on each group alone: `<detector>-on-<group>`. The leave-one-out
     protocols train each on all of `forgeries.methods`, `<detector>-on-all`, and on all but one method, or but those of
@@ -47,7 +48,7 @@ def plan(config: RunConfig) -> list[Training]:
             declares a method is wrong, or the search of giidnet's genotype saw methods that its trainings must not see.
     """
     settings = config.benchmark
-    if not settings.trains:
+    if not settings.trains or settings.protocol == "ablate":
         return []
     groups = _groups(config)
     if "giidnet" in config.retrain.detectors and config.retrain.genotype:

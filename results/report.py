@@ -63,7 +63,7 @@ def run_figures(run: RunFiles) -> dict[str, Figure]:
     """All figures of the report by name: of the benchmark, the search and the training of detectors."""
     figures = bench_figures(run.bench) | search_figures(run.search)
     if run.histories:
-        figures |= {f"training_{key}": curves(run.histories, key, label) for key, label in
+        figures |= {f"training_{key}": curves(first_seeds(run.histories), key, label) for key, label in
                     (("train_loss", "training loss"), ("val_auc", "validation AUC"))}
     return figures
 
@@ -82,6 +82,16 @@ def write_report(folder: Path) -> Path:
 def render(template: str, context: Mapping[str, Any]) -> str:
     """The page that `template` makes of `context`."""
     return _environment().get_template(template).render(context)
+
+
+def first_seeds(histories: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """Of detectors with several trainings the first, by the detector's name; of others the only one."""
+    found: dict[str, Sequence[Row]] = {}
+    for name, history in histories.items():
+        detector, _, seed = name.partition("/seed-")
+        if seed in ("", "0"):
+            found[detector] = history
+    return found
 
 
 def board_context(bench: Bench, sheets: Mapping[str, Sheet], figures: Mapping[str, Figure]) -> dict[str, Any]:
@@ -141,6 +151,7 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
                           for name, found in not_detected(first).items()),
         "sections": sections, "navigation": _navigation(sections, bool(listing.rows)),
         "matrices": [name for name in sheets if name.startswith("matrix-")],
+        "ablations": [name for name in sheets if name.startswith("ablation-")],
         "published": [name for name in sheets if name.startswith("variant-")],
         "robustness": [name for name in figures if name.startswith("robustness_") and name != "robustness_chains"],
         "curve_methods": bench.unseen, "main_words": words(bench.main),
@@ -159,14 +170,15 @@ def _context(run: RunFiles, sheets: Mapping[str, Sheet]) -> dict[str, Any]:
         "top": sorted(search.candidates, key=lambda row: (row["exact"] != "1", -float(row["score"])))[:10],
         "candidate_count": len(search.candidates),
         "raced": sum(row["exact"] != "1" for row in search.candidates),
-        "models": run.models,
+        "models": run.models, "seeded": any("/seed-" in name for name in run.models),
     }
 
 
 def _sections(sheets: Mapping[str, Sheet], figures: Mapping[str, Figure]) -> set[str]:
     """Those parts of the benchmark that there is anything to show of."""
     parts = {"curves": ["roc"], "pictures": ["pictures", "authentic"], "matrix": ["matrix-", "left-out"],
-             "robustness": ["robustness"], "size": ["mask-"], "significance": ["comparisons", "ranks"]}
+             "ablation": ["ablation-"], "robustness": ["robustness"], "size": ["mask-"],
+             "significance": ["comparisons", "ranks"]}
     return {name for name, found in parts.items()
             if any(key.startswith(prefix) for key in [*sheets, *figures] for prefix in found)}
 
@@ -175,6 +187,7 @@ def _navigation(sections: set[str], listed: bool) -> list[tuple[str, str]]:
     """(anchor, title) of the sections that are there, in their order."""
     places = [("scores", "Scores", True), ("curves", "Curves", "curves" in sections),
               ("whole", "Whole pictures", "pictures" in sections), ("matrix", "Matrix", "matrix" in sections),
+              ("ablation", "Ablation", "ablation" in sections),
               ("robustness", "Robustness", "robustness" in sections), ("size", "Size", "size" in sections),
               ("significance", "Significance", "significance" in sections), ("gallery", "Gallery", True),
               ("pictures", "Pictures", listed), ("cells", "Cells", "search" in sections),

@@ -49,14 +49,15 @@ def is_trained(out: Path) -> bool:
 
 
 def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, photos: PhotoSet, out: Path,
-                   board: SummaryWriter, title: str, protocol: Mapping[str, Any] | None = None) -> None:
+                   board: SummaryWriter, title: str, protocol: Mapping[str, Any] | None = None,
+                   switches: Mapping[str, Any] | None = None) -> None:
     """Trains, or continues to train, one detector, whose files go to `out`; `title` names it in progress and logs,
-    `protocol` tells in its provenance what it was trained for.
+    `protocol` tells in its provenance what it was trained for. `switches` are further options of its network.
 
     Raises:
         UserError: the loss is not finite.
     """
-    options: dict[str, Any] = {"width": config.retrain.widths.get(trainee, config.retrain.width)}
+    options: dict[str, Any] = {"width": config.retrain.widths.get(trainee, config.retrain.width), **(switches or {})}
     if genotype:
         options["genotype"] = genotype_dict(genotype)
     torch.manual_seed(torch_seed(config.seed, "weights", trainee))

@@ -258,3 +258,10 @@ def test_the_cell_graph_names_all_that_was_chosen():
             OPERATIONS.values())} <= {text.split(",")[0] for text in texts}
     small = re.findall(r"<text[^>]*>([^<]*)</text>", plots.svg(draw_genotypes([("one", genotype), ("two", genotype)])))
     assert small.count("hp") == 3 and "streams plain+bayar, attention none" in small
+
+
+def test_of_several_seeds_the_first_is_drawn_by_the_detectors_name():
+    from results.report import first_seeds
+    rows = {name: [{"epoch": "1", "val_auc": value}] for name, value in
+            (("full/seed-0", "0.5"), ("full/seed-1", "0.6"), ("full/seed-10", "0.7"), ("hpfcn", "0.8"))}
+    assert first_seeds(rows) == {"full": rows["full/seed-0"], "hpfcn": rows["hpfcn"]}
