@@ -30,6 +30,10 @@ CLIP = 1.0
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
+OnEpoch = Callable[[int, dict[str, float]], None]
+"""Told an epoch (from 1) and the figures of its validation; what it raises ends the training, which can be continued
+from its checkpoint."""
+
 
 class Budget(Protocol):
     """How long something is trained."""
@@ -81,27 +85,29 @@ def learning_rate(step: int, total: int, peak: float) -> float:
 
 
 def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, folder: Path,
-          board: SummaryWriter) -> Trained:
+          board: SummaryWriter, validation: RunConfig | None = None, on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module` to localise forgeries of `photos.train`; the best epoch is that of the highest validation AUC.
 
-    Every detector sees the same pictures in the same order.
+    Every detector sees the same pictures in the same order. `validation` makes the held-out pictures where these must
+    not change with `config`.
 
     Raises:
         UserError: the loss is not finite.
     """
-    settings, recipe = config.retrain, Recipe.of(config)
+    settings, recipe, judge = config.retrain, Recipe.of(config), validation or config
     task = Task(
         "retrain", "retrain.learning_rate", settings,
         ForgeryDataset(photos.train, recipe, config.seed, "train", settings.steps * settings.batch_size,
                        settings.epochs),
-        ForgeryDataset(photos.val, recipe, config.seed, "validate", settings.validation_images, balanced=True,
-                       flip=False),
+        ForgeryDataset(photos.val, Recipe.of(judge), judge.seed, "validate", judge.retrain.validation_images,
+                       balanced=True, flip=False),
         lambda logits, masks: training_loss(logits, masks, settings.focal_weight),
         lambda network, batches, device: validate(network, batches, device, settings.focal_weight), "val_auc")
-    return fit(name, module, task, config, folder, board)
+    return fit(name, module, task, config, folder, board, on_epoch)
 
 
-def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter) -> Trained:
+def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter,
+        on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module`, whose `logits` maps images to logits; continues from `folder/checkpoint.pt` if there is one.
 
     Writes `folder/history.csv`.
@@ -153,6 +159,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                 losses.clear()
                 for key, value in row.items():
                     board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
+                if on_epoch:
+                    on_epoch(epoch, figures)
             if checkpointer.due():
                 save_state(step + 1)
             progress.update(loss=f"{loss.item():.3f}", best=f"{best.figures[score]:.3f}" if best and score else "–")
