@@ -18,6 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from optuna.exceptions import StorageInternalError
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -25,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.errors import UserError
-from configs.files import make_folder, write_atomic, write_rows
+from configs.files import make_folder, read_rows, write_atomic, write_rows
 from configs.load import Names, dump_config, override
 from configs.schema import RunConfig
 from configs.storage import open_storage
@@ -94,7 +95,7 @@ def make_tuning(config: RunConfig, ranges: Ranges, folder: Path, names: Names, t
 def run_tuning(tuning: Tuning, folder: Path, photos: PhotoSet, trials: int, storage: str = STORAGE) -> str:
     """Works on the study in `folder/tune`, made or joined, until it has `trials`, of whatever end; what it came to.
 
-    Writes `trials.csv`, `best.yaml`, `importance.csv` and `importance.svg` after each trial.
+    Writes `trials.csv` and `best.yaml` after each trial, `importance.csv` and `importance.svg` at the end.
 
     Raises:
         UserError: the folder holds another tuning, the storage cannot be used, or no trial could be completed.
@@ -118,6 +119,7 @@ def run_tuning(tuning: Tuning, folder: Path, photos: PhotoSet, trials: int, stor
         ended = study.get_trials(deepcopy=False)
         if all(trial.state == TrialState.FAIL for trial in ended):
             raise UserError(f"{out}: all {len(ended)} trials failed; the last: {ended[-1].user_attrs.get(REASON)}")
+        write_importance(study, out)
         return write_results(study, tuning, out)
 
 
@@ -164,20 +166,28 @@ def _run(study: optuna.Study, trial: Trial, tuning: Tuning, photos: PhotoSet, fo
     name = f"trial-{trial.number}"
     out = folder / "tune" / name
     values = {key: suggest(trial, key, each) for key, each in tuning.ranges.items()}
-    reported = study.trials[trial.number].intermediate_values
+    reported = set(study.trials[trial.number].intermediate_values)
 
-    def on_epoch(epoch: int, figures: Mapping[str, float]) -> None:
+    def report(epoch: int, auc: float) -> None:
         # A continued training may repeat an epoch.
         if epoch not in reported:
-            trial.report(figures["val_auc"], epoch)
+            trial.report(auc, epoch)
+            reported.add(epoch)
+
+    def on_epoch(epoch: int, figures: Mapping[str, float]) -> None:
+        report(epoch, figures["val_auc"])
         if trial.should_prune():
             raise optuna.TrialPruned
 
     try:
+        config = tuning.at(values)
+        _clear_other(out, dump_config(config))
         if not is_trained(out):
             with SummaryWriter(str(folder / "tensorboard" / "tune" / name)) as board:
-                train_detector(tuning.trainee, tuning.genotype, tuning.at(values), photos, out, board, name,
+                train_detector(tuning.trainee, tuning.genotype, config, photos, out, board, name,
                                validation=tuning.config, on_epoch=on_epoch)
+        for row in read_rows(out / "history.csv"):
+            report(int(row["epoch"]), float(row["val_auc"]))
         score = json.loads((out / "model.json").read_text())["provenance"]["val_auc"]
         if not math.isfinite(score):
             raise UserError("the validation AUC is undefined; retrain.validation_images is too small")
@@ -190,6 +200,16 @@ def _run(study: optuna.Study, trial: Trial, tuning: Tuning, photos: PhotoSet, fo
         study.tell(trial, state=TrialState.FAIL)
     for place in (out, out / "pretrain"):
         (place / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _clear_other(out: Path, config: str) -> None:
+    """Writes the configuration `config`; what another left, of a study that was lost with its storage, is not
+    continued."""
+    path = out / "config.yaml"
+    if not path.exists() or path.read_text() != config:
+        for name in ("model.safetensors", "checkpoint.pt", "pretrain/checkpoint.pt"):
+            (out / name).unlink(missing_ok=True)
+        write_atomic(path, config)
 
 
 def suggest(trial: Trial, key: str, values: Span | Choice) -> object:
@@ -213,19 +233,27 @@ def write_results(study: optuna.Study, tuning: Tuning, out: Path) -> str:
         return f"trials: {counts}; none is complete so far"
     best = max(completed, key=lambda trial: (trial.value, -trial.number))
     write_atomic(out / "best.yaml", dump_config(tuning.at(best.params)))
-    if len(completed) >= LEAST_FOR_IMPORTANCE:
-        found = importances(study)
-        write_rows(out / "importance.csv", ("key", "importance"),
-                   [{"key": key, "importance": f"{value:.9g}"} for key, value in found.items()])
-        write_atomic(out / "importance.svg", svg(importance_figure(found)))
     values = " ".join(f"{key}={value}" for key, value in best.params.items())
     return f"trials: {counts}\nbest: trial {best.number}, validation AUC {best.value:.4f}: {values}"
 
 
+def write_importance(study: optuna.Study, out: Path) -> None:
+    """Writes what mattered, as a table and a plot, where enough trials are complete to tell."""
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < LEAST_FOR_IMPORTANCE:
+        return
+    found = importances(study)
+    write_rows(out / "importance.csv", ("key", "importance"),
+               [{"key": key, "importance": f"{value:.9g}"} for key, value in found.items()])
+    write_atomic(out / "importance.svg", svg(importance_figure(found)))
+
+
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of each key in what tells the best tenth of the completed trials from all (PED-ANOVA, Watanabe, Bansal &
-    Hutter 2023), summing to 1, the largest first."""
-    found = optuna.importance.get_param_importances(study)
+    """Share of each key in what tells the best quarter of the completed trials from all (PED-ANOVA, Watanabe, Bansal &
+    Hutter 2023), summing to 1, the largest first.
+
+    A quarter, because a tenth of so few trials as trainings allow would be one or two.
+    """
+    found = optuna.importance.get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.25))
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -1,6 +1,7 @@
 """Tuning: with a stand-in for the training, whose best values are known, and with trainings of seconds."""
 
 import json
+import math
 import multiprocessing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from filelock import FileLock
 
 from configs.errors import UserError
-from configs.files import read_rows
+from configs.files import read_rows, write_rows
 from configs.load import dump_config, load_config
 from configs.schema import Photos, RunConfig
 from configs.storage import open_storage
@@ -20,6 +21,7 @@ from giidnet import main, registries
 from retrain import tune
 from retrain.ranges import split_ranges
 from retrain.tune import claim, importances, make_tuning, run_tuning
+from search_space.genotype import Genotype, SpaceShape, write_genotype
 
 DIRECTORY = Path(__file__).parent.parent / "data" / "photos"
 PHOTOS = find_photos(Photos(dirs=[str(DIRECTORY)]), 32)
@@ -41,7 +43,7 @@ def tuning_of(folder, words=RANGES, **changes):
 
 def score(config):
     """Highest, 1, at a rate of 1e-2; the size of a batch matters little, methods not at all."""
-    rate = torch.tensor(config.retrain.learning_rate).log10().item()
+    rate = math.log10(config.retrain.learning_rate)
     return 1 - (rate + 2) ** 2 / 4 - 1e-4 * config.retrain.batch_size
 
 
@@ -49,6 +51,8 @@ def stand_in(trainee, genotype, config, photos, out, board, title, protocol=None
     """A training of four epochs that ends with `score`."""
     for epoch in range(1, 5):
         on_epoch(epoch, {"val_auc": score(config) * epoch / 4})
+    write_rows(out / "history.csv", ("epoch", "val_auc"), [
+        {"epoch": epoch, "val_auc": score(config) * epoch / 4} for epoch in range(1, 5)])
     (out / "model.json").write_text(json.dumps({"provenance": {"val_auc": score(config)}}))
     (out / "model.safetensors").write_text("")
 
@@ -79,7 +83,7 @@ def test_the_study_finds_the_best_values_and_what_matters(tmp_path, no_training)
     values = {key: next(row for row in rows if row["val_auc"] == f"{max(complete):.9g}")[key] for key in tuning.ranges}
     assert best == tuning.at(values)
     importance = {row["key"]: float(row["importance"]) for row in read_rows(tmp_path / "tune" / "importance.csv")}
-    assert next(iter(importance)) == "retrain.learning_rate" and importance["retrain.learning_rate"] > 0.6
+    assert next(iter(importance)) == "retrain.learning_rate" and importance["retrain.learning_rate"] > 0.5
     assert sum(importance.values()) == pytest.approx(1) and importance.keys() == tuning.ranges.keys()
     drawn = (tmp_path / "tune" / "importance.svg").read_text()
     assert drawn.startswith("<svg") and "xmlns" in drawn
@@ -90,9 +94,9 @@ FILES = ("trials.csv", "best.yaml", "importance.csv", "importance.svg", "study.y
 
 def test_the_same_command_gives_the_same_bytes_in_any_storage(tmp_path, no_training):
     first, second = tmp_path / "first", tmp_path / "second"
-    run_tuning(tuning_of(first), first, PHOTOS, 14)
+    run_tuning(tuning_of(first), first, PHOTOS, 8)
     # In two parts: N counts all trials.
-    for count in (5, 14, 14):
+    for count in (3, 8, 8):
         run_tuning(tuning_of(second), second, PHOTOS, count, "journal:trials.log")
         assert len(read_rows(second / "tune" / "trials.csv")) == count
     for name in FILES:
@@ -111,15 +115,16 @@ def test_trials_that_cannot_be_trained_are_counted_and_told(tmp_path, monkeypatc
         stand_in(trainee, genotype, config, *rest, **options)
 
     monkeypatch.setattr(tune, "train_detector", fails)
-    told = run_tuning(tuning_of(tmp_path), tmp_path, PHOTOS, 12)
+    told = run_tuning(tuning_of(tmp_path), tmp_path, PHOTOS, 10, "journal:trials.log")
     rows = read_rows(tmp_path / "tune" / "trials.csv")
     for row in rows:
         size = int(row["retrain.batch_size"])
         assert row["reason"] == ("out of memory" if size > 5 else "the loss became nan" if size > 3 else "")
         assert (row["state"] == "fail") == (size > 3)
-    assert len(rows) == 12 and "fail" in told
+    assert len(rows) == 10 and "fail" in told
     with pytest.raises(UserError, match=r"all 2 trials failed; the last: out of memory"):
-        run_tuning(tuning_of(tmp_path / "none", ["retrain.batch_size=6..9"]), tmp_path / "none", PHOTOS, 2)
+        run_tuning(tuning_of(tmp_path / "none", ["retrain.batch_size=6..9"]), tmp_path / "none", PHOTOS, 2,
+                   "journal:trials.log")
 
 
 def test_a_killed_trial_is_continued_and_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
@@ -150,6 +155,23 @@ def test_a_killed_trial_is_continued_and_ends_as_if_nothing_had_happened(tmp_pat
     for name in ("trials.csv", "best.yaml", "trial-0/model.safetensors", "trial-0/history.csv", "trial-1/history.csv"):
         assert (whole / "tune" / name).read_bytes() == (killed / "tune" / name).read_bytes(), name
     assert not list(killed.rglob("checkpoint.pt"))
+
+
+def test_a_lost_study_repeats_only_trainings_of_other_values(tmp_path, monkeypatch):
+    trained = []
+
+    def counted(trainee, genotype, config, photos, out, *rest, **options):
+        trained.append(out.name)
+        stand_in(trainee, genotype, config, photos, out, *rest, **options)
+
+    monkeypatch.setattr(tune, "train_detector", counted)
+    run_tuning(tuning_of(tmp_path), tmp_path, PHOTOS, 3, "journal:tune/study.log")
+    before = [(tmp_path / "tune" / name).read_bytes() for name in ("best.yaml", "trials.csv")]
+    (tmp_path / "tune" / "study.log").unlink()
+    (tmp_path / "tune" / "trial-1" / "config.yaml").write_text("seed: 7")
+    run_tuning(tuning_of(tmp_path), tmp_path, PHOTOS, 3, "journal:tune/study.log")
+    assert trained == ["trial-0", "trial-1", "trial-2", "trial-1"]
+    assert [(tmp_path / "tune" / name).read_bytes() for name in ("best.yaml", "trials.csv")] == before
 
 
 def count_calls(calls):
@@ -269,3 +291,11 @@ def test_pruners_and_detectors_by_name(tmp_path):
         make_tuning(configure(), ranges, tmp_path, registries(), "nothing")
     with pytest.raises(UserError, match="no genotype there"):
         make_tuning(configure(), ranges, tmp_path, registries(), "giidnet")
+    config = configure(space={"cells": 2, "slots": 1, "channels": [64, 128], "strides": [2, 1], "dilations": [1, 1]})
+    with pytest.raises(UserError, match="not of this space"):
+        make_tuning(config, ranges, tmp_path, registries(), "giidnet-released")
+    # The best configuration can be retrained in another folder.
+    genotype = Genotype.parse("identity|relu_sep5", SpaceShape.of(config.space))
+    write_genotype(tmp_path / "search" / "genotype.yaml", genotype)
+    found = make_tuning(config, ranges, tmp_path, registries(), "giidnet")
+    assert found.genotype == genotype and found.config.retrain.genotype == str(tmp_path / "search" / "genotype.yaml")
