@@ -7,6 +7,7 @@ trial that runs and whose lock is free was killed, and is continued from its che
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from torch.utils.tensorboard import SummaryWriter
 
+from configs.engine import pick_device
 from configs.errors import UserError
 from configs.files import make_folder, read_rows, write_atomic, write_rows
 from configs.load import Names, dump_config, override
@@ -98,10 +100,12 @@ def run_tuning(tuning: Tuning, folder: Path, photos: PhotoSet, trials: int, stor
     Writes `trials.csv` and `best.yaml` after each trial, `importance.csv` and `importance.svg` at the end.
 
     Raises:
-        UserError: the folder holds another tuning, the storage cannot be used, or no trial could be completed.
+        UserError: the folder holds another tuning, the storage or the device cannot be used, or all trials failed.
     """
     out = make_folder(folder / "tune")
     identity = _identity(tuning, photos)
+    # What would fail each trial is told before the first.
+    pick_device(tuning.config.device)
     with _lost_storage(storage):
         with FileLock(out / ".claim"):
             _check_same(out / "study.yaml", identity)
@@ -166,6 +170,7 @@ def _run(study: optuna.Study, trial: Trial, tuning: Tuning, photos: PhotoSet, fo
     name = f"trial-{trial.number}"
     out = folder / "tune" / name
     values = {key: suggest(trial, key, each) for key, each in tuning.ranges.items()}
+    print(f"── {name}: {_shown(values)}", file=sys.stderr, flush=True)
     reported = set(study.trials[trial.number].intermediate_values)
 
     def report(epoch: int, auc: float) -> None:
@@ -233,8 +238,7 @@ def write_results(study: optuna.Study, tuning: Tuning, out: Path) -> str:
         return f"trials: {counts}; none is complete so far"
     best = max(completed, key=lambda trial: (trial.value, -trial.number))
     write_atomic(out / "best.yaml", dump_config(tuning.at(best.params)))
-    values = " ".join(f"{key}={value}" for key, value in best.params.items())
-    return f"trials: {counts}\nbest: trial {best.number}, validation AUC {best.value:.4f}: {values}"
+    return f"trials: {counts}\nbest: trial {best.number}, validation AUC {best.value:.4f}: {_shown(best.params)}"
 
 
 def write_importance(study: optuna.Study, out: Path) -> None:
@@ -264,6 +268,11 @@ def importance_figure(found: Mapping[str, float]) -> Figure:
     ax.grid(axis="y", visible=False)
     ax.set(xlabel="importance (PED-ANOVA)", xlim=(0, 1))
     return figure
+
+
+def _shown(values: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                    for key, value in values.items())
 
 
 def _row(trial: FrozenTrial, keys: Iterable[str]) -> dict[str, str]:
