@@ -32,7 +32,7 @@ LEAST_TILE = 128
 
 CONTINUED = {**dict.fromkeys(("run", "search", "rank-study", "retrain", "benchmark", "ablate"),
                              "; --resume continues"),
-             **dict.fromkeys(("synthesize", "train-inpainter"), "; the same command continues")}
+             **dict.fromkeys(("synthesize", "train-inpainter", "tune"), "; the same command continues")}
 """What is said when a command is interrupted; nothing of the others."""
 
 
@@ -354,6 +354,36 @@ def retrain(source: str | None, out: Path | None, resume: bool, overrides: tuple
     """Train the discovered network and the baselines."""
     config, folder = _configure(source, out, overrides, **{"retrain.genotype": genotype})
     run(config, ("retrain",), folder, resume)
+
+
+@cli.command()
+@click.option("--config", "source", metavar="FILE|PRESET", help="YAML file or preset; default the run's own, or quick.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; default runs/<name>.")
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(1), help="Of all workers, whatever their "
+              "end.")
+@click.option("--storage", metavar="URL", help="sqlite:///FILE, journal:FILE or postgresql://…; default "
+              "sqlite:///tune/study.db in the run folder.")
+@click.option("--detector", metavar="NAME", help="What is trained; default the first of retrain.detectors.")
+@click.option("--genotype", type=click.Path(), help="Genotype file; default the run's own.")
+@click.option("--pruner", type=click.Choice(["median", "halving", "none"]), default="median", show_default=True,
+              help="Which trials are ended early, by the validation AUC after each epoch.")
+@click.argument("words", nargs=-1, metavar="[section.key=RANGE|section.key=value]...")
+def tune(source: str | None, out: Path | None, trials: int, storage: str | None, detector: str | None,
+         genotype: str | None, pruner: str, words: tuple[str, ...]) -> None:
+    """Tune how a detector is trained: tune/best.yaml. A RANGE is LOW..HIGH, log:LOW..HIGH or choice:A,B.
+
+    The same command continues what was interrupted, and joins as a further worker what is running.
+    """
+    _check_alone("tune")
+    from retrain.ranges import split_ranges
+    ranges, overrides = split_ranges(words)
+    config, folder = _configure(source, out, overrides, **{"retrain.genotype": genotype})
+    from retrain.tune import STORAGE, make_tuning, run_tuning
+    tuning = make_tuning(config, ranges, folder, registries(), detector, pruner)
+    from forgeries.photos import find_photos
+    photos = find_photos(config.photos, config.forgeries.image_size)
+    click.echo(run_tuning(tuning, folder, photos, trials, storage or STORAGE))
+    click.echo(f"Results: {(folder / 'tune').resolve()}")
 
 
 @cli.command()

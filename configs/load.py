@@ -44,8 +44,20 @@ def load_config(source: str | Path, overrides: Iterable[str] = (), names: Names 
     path = _find(source)
     values = read_mapping(path, "sections like 'search:'")
     values.setdefault("name", path.stem)
-    for override in overrides:
-        _apply(values, override)
+    for entry in overrides:
+        _apply(values, entry)
+    return validate(RunConfig, values, names)
+
+
+def override(config: RunConfig, overrides: Iterable[str], names: Names | None = None) -> RunConfig:
+    """`config` with `section.key=value` overrides.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    values = config.model_dump(mode="json")
+    for entry in overrides:
+        _apply(values, entry)
     return validate(RunConfig, values, names)
 
 

@@ -20,7 +20,7 @@ from forgeries.methods import find_method, method_names
 from forgeries.perturbations import expand
 from forgeries.photos import PhotoSet
 from retrain.pretrain import pretrain
-from retrain.trainer import Trained, pictures_per_epoch, train
+from retrain.trainer import OnEpoch, Trained, pictures_per_epoch, train
 from search_space.genotype import (
     PAPER_SPACE,
     Genotype,
@@ -50,9 +50,11 @@ def is_trained(out: Path) -> bool:
 
 def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, photos: PhotoSet, out: Path,
                    board: SummaryWriter, title: str, protocol: Mapping[str, Any] | None = None,
-                   switches: Mapping[str, Any] | None = None) -> None:
+                   switches: Mapping[str, Any] | None = None, validation: RunConfig | None = None,
+                   on_epoch: OnEpoch | None = None) -> None:
     """Trains, or continues to train, one detector, whose files go to `out`; `title` names it in progress and logs,
-    `protocol` tells in its provenance what it was trained for. `switches` are further options of its network.
+    `protocol` tells in its provenance what it was trained for. `switches` are further options of its network;
+    `validation` and `on_epoch` as in `train`.
 
     Raises:
         UserError: the loss is not finite.
@@ -67,7 +69,7 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
     if config.retrain.pretrain.epochs and isinstance(module, ManTraNet):
         # A finished pre-training is kept as its checkpoint until the detector is trained.
         pretrained = pretrain(title, module.traces, config, photos, out / "pretrain", board)
-    trained = train(title, module, config, photos, out, board)
+    trained = train(title, module, config, photos, out, board, validation, on_epoch)
     module.load_state_dict(trained.state)
     told = provenance(config, photos, trained, pretrained, protocol)
     if genotype:

@@ -31,6 +31,10 @@ from retrain.optimisation import learning_rate, make_optimizer, update_average
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
+OnEpoch = Callable[[int, dict[str, float]], None]
+"""Told an epoch (from 1) and the figures of its validation; what it raises ends the training, which can be continued
+from its checkpoint."""
+
 
 class Budget(Protocol):
     """How long something is trained."""
@@ -77,26 +81,27 @@ class Trained:
 
 
 def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, folder: Path,
-          board: SummaryWriter) -> Trained:
+          board: SummaryWriter, validation: RunConfig | None = None, on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module` to localise forgeries of `photos.train`; the best epoch is that of the highest AUC on forgeries
     of `photos.val`, by `retrain.validation_methods` where they are given.
 
-    Every detector sees the same pictures in the same order.
+    Every detector sees the same pictures in the same order. `validation` makes the held-out pictures where these must
+    not change with `config`.
 
     Raises:
         UserError: the loss is not finite.
     """
-    settings, recipe = config.retrain, Recipe.of(config)
+    settings, recipe, judge = config.retrain, Recipe.of(config), validation or config
     task = Task(
         "retrain", "retrain.learning_rate", settings,
         ForgeryDataset(photos.train, recipe, config.seed, "train", pictures_per_epoch(settings),
                        settings.epochs),
-        ForgeryDataset(photos.val, recipe, config.seed, "validate", settings.validation_images, balanced=True,
-                       flip=False, turns=settings.validation_methods),
+        ForgeryDataset(photos.val, Recipe.of(judge), judge.seed, "validate", judge.retrain.validation_images,
+                       balanced=True, flip=False, turns=judge.retrain.validation_methods),
         lambda logits, masks: training_loss(logits, masks, settings.focal_weight),
         lambda network, batches, device: validate(network, batches, device, settings.focal_weight), "val_auc",
         settings)
-    return fit(name, module, task, config, folder, board)
+    return fit(name, module, task, config, folder, board, on_epoch)
 
 
 def pictures_per_epoch(settings: Retrain) -> int:
@@ -104,7 +109,8 @@ def pictures_per_epoch(settings: Retrain) -> int:
     return settings.steps * settings.batch_size * settings.accumulate
 
 
-def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter) -> Trained:
+def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter,
+        on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module`, whose `logits` maps images to logits; continues from `folder/checkpoint.pt` if there is one.
 
     Writes `folder/history.csv`; pictures per second stand in TensorBoard alone, for they differ from run to run.
@@ -180,6 +186,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                     board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
                 if plateau and score:
                     plateau.step(figures[score])
+                if on_epoch:
+                    on_epoch(epoch, figures)
                 clock, first = time.perf_counter(), step + 1
             if checkpointer.due():
                 save_state(step + 1)

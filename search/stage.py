@@ -87,7 +87,7 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
     fabric = make_fabric(config)
     storage = None
     if settings.storage and fabric.is_global_zero:
-        from search.workers import open_storage
+        from configs.storage import open_storage
         storage = open_storage(settings.storage, make_folder(folder))
     network = make_network(config, fabric.device)
     data = scoring_data(config, photos, fabric.device)
@@ -157,7 +157,8 @@ def assist(config: RunConfig, folder: Path, photos: PhotoSet, device: torch.devi
     Raises:
         UserError: the search has no storage, or other pictures come out here than there.
     """
-    from search.workers import Offers, open_storage, read_token, work
+    from configs.storage import open_storage
+    from search.workers import Offers, read_token, work
     out, settings = folder / "search", config.search
     if settings.storage is None:
         raise UserError(f"{folder}: its search shares nothing; start it with search.storage=journal:scores.log or "

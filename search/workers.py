@@ -18,11 +18,9 @@ from uuid import uuid4
 import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from configs.errors import UserError
@@ -37,42 +35,6 @@ POLL_SECONDS = 0.5
 
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
 UNIT, FINISHED = "unit", "finished"
-
-
-def open_storage(text: str, folder: Path) -> BaseStorage:
-    """The storage that `search.storage` names; a relative FILE lies in the run folder `folder`.
-
-    Raises:
-        UserError: another kind, no driver for it, no connection, or a damaged file.
-    """
-    # Optuna tells of each trial; what is to be told, the progress tells.
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    kind, _, rest = text.partition(":")
-    # As one name everywhere: Optuna's lock is a link to it.
-    path = (folder / rest.removeprefix("///")).resolve()
-    shown = text
-    try:
-        if kind == "journal" and rest:
-            # Symbolic links are made by one process alone, also on a disk that machines share.
-            return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path))))
-        if kind == "sqlite" and rest.startswith("///") and len(rest) > 3:
-            return RDBStorage(f"sqlite:///{path}", {"connect_args": {"timeout": 60}})
-        if kind in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):
-            # Without its password, whatever is wrong with the rest.
-            shown = f"{kind}://…"
-            url = make_url(text)
-            shown = url.render_as_string(hide_password=True)
-            # Which driver SQLAlchemy takes for none depends on its version.
-            url = url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
-            return RDBStorage(url.render_as_string(hide_password=False), {"pool_pre_ping": True})
-    except ImportError:
-        raise UserError(f"search.storage {shown}: needs a driver; install it with: pip install 'psycopg[binary]'"
-                        ) from None
-    except (SQLAlchemyError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"search.storage {shown}: cannot be opened ({reason[:200]}); what it holds can be deleted, "
-                        "scores are in the run folder") from None
-    raise UserError(f"search.storage = {shown!r}: must be sqlite:///FILE, journal:FILE or postgresql://…")
 
 
 def draw_token(folder: Path) -> str:

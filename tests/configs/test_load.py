@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import UserError
-from configs.load import differences, dump_config, list_presets, load_config
+from configs.load import differences, dump_config, list_presets, load_config, override
 from giidnet import registries
 
 
@@ -61,6 +61,16 @@ def test_overrides_take_the_numbers_people_write():
     assert config.retrain.learning_rate == 1e-3
     assert config.search.epochs == 7
     assert config.photos.dirs == ["a"]
+
+
+def test_a_loaded_configuration_takes_overrides():
+    config = load_config("quick")
+    assert override(config, []) == config
+    changed = override(config, ["retrain.learning_rate=1e-5", "retrain.widths.hpfcn=0.5"])
+    assert changed == load_config("quick", ["retrain.learning_rate=1e-5", "retrain.widths.hpfcn=0.5"])
+    assert differences(config, changed)[0].startswith("retrain.widths") and len(differences(config, changed)) == 2
+    with pytest.raises(UserError, match="did you mean epochs"):
+        override(config, ["retrain.epoch=1"])
 
 
 def test_unknown_preset_and_broken_files(tmp_path):

@@ -14,11 +14,12 @@ import torch
 from configs.errors import UserError
 from configs.files import read_rows
 from configs.schema import Photos, RunConfig
+from configs.storage import open_storage
 from forgeries.photos import find_photos
 from search import stage
 from search.scoring import ScoringData, Unit
 from search.units import Store, evaluate_here, fingerprint
-from search.workers import Offers, draw_token, evaluate_shared, open_storage, read_token, work
+from search.workers import Offers, draw_token, evaluate_shared, read_token, work
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 UNITS = [Unit((f"first{number}", f"second{number}"), 0, 3, 1) for number in range(12)]
