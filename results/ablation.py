@@ -16,6 +16,8 @@ ABLATION = ("perturbation", "methods", "metric", "variant", "part", "count", "so
 left out or exchanged is worth having."""
 
 FULL = "full"
+"""The variant that all others are compared with."""
+
 MEANS = ("mean unseen", "mean unknown", "mean seen")
 
 Row = Mapping[str, str]

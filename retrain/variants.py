@@ -1,4 +1,4 @@
-"""What an ablation trains: the full network, and variants that each differ from it in one thing. Light to import."""
+"""What an ablation trains: the full network, and variants that each differ from it in one thing."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,8 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from detectors import ATTENTION, STREAMS
 from forgeries.methods import canonical, method_name
+from results.ablation import FULL
 from search_space.genotype import Genotype, SpaceShape, split_parts
-
-FULL = "full"
-"""The variant that all others are compared with."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -1,6 +1,7 @@
 """Plans of an ablation: every variant differs from the full network in the one thing that it is called by."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,3 +136,14 @@ def test_each_method_is_left_out_once_and_all_others_stay(methods):
     left = {name.removeprefix("methods-without-"): set(methods) - set(variant.methods)
             for name, variant in found.items()}
     assert left == {name: {name} for name in methods}
+
+
+def test_two_names_of_one_method_are_left_out_together(tmp_path):
+    paths = []
+    for name in ("GC", "DeepFill_v2"):
+        paths.append(str(tmp_path / f"{name}.yaml"))
+        Path(paths[-1]).write_text(f"type: command\nname: {name}\nkind: learned\n"
+                                   "command: [cp, '{image}', '{output}', '{mask}']\n")
+    found = plan(methods=["TE", *paths], parts=["methods"])
+    assert {name: variant.methods for name, variant in found.items() if name != "full"} == {
+        "methods-without-TE": tuple(paths), "methods-without-GC": ("TE",)}
