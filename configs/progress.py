@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -47,11 +46,3 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def track(items: Iterable[Any], title: str, total: int, unit: str = "item") -> Iterator[Any]:
-    """Yields `items` while their count is shown."""
-    with Progress(title, total, unit=unit) as progress:
-        for item in items:
-            yield item
-            progress.update()

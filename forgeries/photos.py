@@ -166,10 +166,15 @@ def _rank(photo: Photo) -> bytes:
 
 def _check(path: Path) -> Checked:
     try:
-        data = path.read_bytes()
-        image = decode_photo(data, "")
+        return check_data(path.read_bytes())
     except OSError as error:
         return Checked(problem=f"cannot be read ({error.strerror})")
+
+
+def check_data(data: bytes) -> Checked:
+    """Size, digest and perceptual hash of the picture in a file's bytes, or what is wrong with it."""
+    try:
+        image = decode_photo(data, "")
     except UserError as error:
         return Checked(problem=str(error).removeprefix(": "))
     height, width = image.shape[:2]

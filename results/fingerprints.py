@@ -1,14 +1,10 @@
 """What test pictures are recognized by, so that none is among those of a training."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from configs.errors import UserError
 from configs.files import read_rows
-from configs.pictures import decode_photo
-from forgeries.duplicates import perceptual_hash
-from forgeries.photos import Photo, check_files
+from forgeries.photos import Photo, check_data, check_files
 from forgeries.readers import Cases
 from forgeries.readers.cases import AUTHENTIC, Member, read_bytes
 from forgeries.readers.manifests import MANIFEST, manifest_finder
@@ -26,7 +22,9 @@ def of_dataset(place: Path, read: Mapping[str, Cases]) -> list[Fingerprint]:
     paths = [image for image in images if isinstance(image, Path)]
     found = [Fingerprint(str(path), checked.digest, checked.hash)
              for path, checked in zip(paths, check_files(paths), strict=True)]
-    found += _of_members(image for image in images if isinstance(image, Member))
+    for member in (image for image in images if isinstance(image, Member)):
+        checked = check_data(read_bytes(member))
+        found.append(Fingerprint(str(member), checked.digest, checked.hash))
     photos = dict.fromkeys((row.get("photo") or "", row["digest"]) for row in _origins(place, images))
     return found + [Fingerprint(photo, digest) for photo, digest in photos]
 
@@ -50,16 +48,3 @@ def _origins(place: Path, images: Iterable[Path | Member]) -> list[Mapping[str, 
     rows: list[Mapping[str, str] | None] = [*read_rows(place / MANIFEST)] if place.is_dir() else []
     rows += [row_of(image) for image in images if isinstance(image, Path)]
     return [row for row in rows if row and row.get("digest")]
-
-
-def _of_members(members: Iterable[Member]) -> list[Fingerprint]:
-    found = []
-    for member in members:
-        data = read_bytes(member)
-        try:
-            value = int(perceptual_hash(decode_photo(data, "")))
-        except UserError:
-            # That it cannot be decoded is told where it is scored.
-            value = 0
-        found.append(Fingerprint(str(member), hashlib.sha256(data).hexdigest(), value))
-    return found

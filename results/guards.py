@@ -16,9 +16,6 @@ OVERRIDES = ("trained-on", "near-duplicate", "threshold-on-test", "partial")
 """Guards that refuse unless `benchmark.allow` names them. The benchmark itself finds `partial`: an earlier run that was
 not completed."""
 
-GUARDS = (*OVERRIDES, "map-size", "seen-methods", "seen-perturbations")
-"""All of them; the last three only mark. The benchmark itself finds `map-size`, while maps are scored."""
-
 
 @dataclass(frozen=True)
 class Finding:

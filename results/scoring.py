@@ -10,7 +10,7 @@ import numpy as np
 from configs.engine import versions
 from configs.progress import Progress
 from configs.schema import RunConfig
-from detectors.sources import MapSizeError, check_map
+from detectors.sources import MapSizeError
 from forgeries.methods import same_method
 from forgeries.perturbations import covers
 from forgeries.readers import AUTHENTIC
@@ -124,16 +124,12 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase |
 
 
 def find_map(bench: Bench, entry: Entry, one: CaseSet, case: TestCase) -> np.ndarray:
-    """The map float32 H×W of a case, from the cache where it is there; what the detector raises.
-
-    Raises:
-        ValueError: of another size than the picture, or not of numbers in [0, 1].
-    """
-    def predict() -> np.ndarray:
-        return check_map(entry.source.predict(case.image, place, case.name), case.image)
-
+    """The map float32 H×W of a case, from the cache where it is there; what the detector raises."""
     # Maps that were computed elsewhere are of one perturbation, too.
     place = one.method if one.perturbation == "none" else f"{one.perturbation}/{one.method}"
+
+    def predict() -> np.ndarray:
+        return entry.source.predict(case.image, place, case.name)
 
     if bench.cache is None or entry.source.digest is None:
         return predict()

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +38,6 @@ from giidnet import main
 
 DEFAULT = Limits()
 ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Brightness(nn.Module):
@@ -232,17 +230,6 @@ def test_without_its_packages_the_command_says_what_to_install(monkeypatch, caps
 
 
 # ── the browser
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
-
 
 @pytest.fixture
 def page(browser, url):

@@ -28,7 +28,6 @@ from results.leaderboard import write_leaderboard
 from results.report import heat, write_report
 from results.tables import is_mean
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MANY = Shape(detectors=DETECTORS, methods=METHODS[:8], perturbations=("none", "jpeg-75", "jpeg-50", "blur-1",
                                                                        "resize-0.5+jpeg-75"), pictures=8, seeds=2)
 
@@ -387,17 +386,6 @@ def test_what_is_no_benchmark_is_refused(runs, tmp_path):
 
 
 # ── the browser
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
-
 
 @pytest.fixture
 def opened(browser, run):

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from configs.errors import UserError
 from forgeries.duplicates import NEAR
 from results.guards import (
-    GUARDS,
-    OVERRIDES,
     Finding,
     Fingerprint,
     apply,
@@ -125,4 +123,3 @@ def test_what_is_refused_and_what_is_let_pass():
     passed = apply([mark, leak, near], ["trained-on", "near-duplicate"])
     assert [finding.allowed for finding in passed] == [True] * 3
     assert [finding.what for finding in passed] == [mark.what, leak.what, near.what]
-    assert set(OVERRIDES) < set(GUARDS)
