@@ -12,10 +12,6 @@ from forgeries.methods import same_method
 from forgeries.perturbations import covers
 from forgeries.readers.cases import AUTHENTIC
 
-OVERRIDES = ("trained-on", "near-duplicate", "threshold-on-test", "partial")
-"""Guards that refuse unless `benchmark.allow` names them. The benchmark itself finds `partial`: an earlier run that was
-not completed."""
-
 
 @dataclass(frozen=True)
 class Finding:
