@@ -148,8 +148,10 @@ class Forgeries(Section):
     """A list, of which one is drawn uniformly for each picture, or weights by kind: `{rectangle: 2, text: 1}`."""
     mask_fraction: Range = Field(default=[0.04, 0.25])
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
+    before: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
+    """What happened to the photograph before it was forged; one is drawn, uniformly, for each picture."""
     perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
-    """One is drawn, uniformly, for each picture."""
+    """What happens to the forgery; one is drawn, uniformly, for each picture."""
     cache_gigabytes: Annotated[float, Field(ge=0)] = 4.0
     """Disk space for what was painted, so that no hole is painted twice; 0 keeps nothing. It lies in the user's cache
     folder, or where the environment's GIIDNET_CACHE says."""

@@ -27,7 +27,8 @@ DECODED_BYTES = 256 * 2 ** 20
 @dataclass(frozen=True)
 class Recipe:
     """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or kinds of
-    masks by `mask_weights` of any sum. `cache` keeps what was painted; it changes no picture.
+    masks by `mask_weights` of any sum. `before` are perturbations of the photograph that is forged, `perturbations`
+    those of the forgery. `cache` keeps what was painted; it changes no picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -40,13 +41,14 @@ class Recipe:
     perturbations: tuple[str, ...] = ("none",)
     shrink: tuple[float, float] | None = None
     mask_weights: tuple[float, ...] | None = None
+    before: tuple[str, ...] = ("none",)
     cache: PaintCache | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         # Here, so that a mistake is told before worker processes run into it.
         for kind in self.masks:
             check_masks(kind)
-        for name in self.perturbations:
+        for name in (*self.before, *self.perturbations):
             parse(name)
 
     @classmethod
@@ -56,7 +58,7 @@ class Recipe:
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
                    section.image_size, tuple(expand(section.perturbations)), (shrink[0], shrink[1]) if shrink else None,
                    tuple(section.masks.values()) if isinstance(section.masks, dict) else None,
-                   paint_cache(section.cache_gigabytes))
+                   tuple(expand(section.before)), paint_cache(section.cache_gigabytes))
 
     def draw_kind(self, generator: np.random.Generator) -> str:
         """A kind of mask."""
@@ -96,7 +98,7 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     """
     generator = stream(seed, stream_name, epoch, index)
     photo = photos[index % len(photos) if balanced else int(generator.integers(len(photos)))]
-    original = draw_square(photo, recipe.image_size, recipe.shrink, generator, flip)
+    original = draw_history(photo, recipe, generator, flip)
     mask_kind = recipe.draw_kind(generator)
     mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
@@ -132,6 +134,27 @@ def draw_square(photo: Photo, size: int, shrink: tuple[float, float] | None, gen
     for axis in (0, 1) if flip else ():
         square = cv2.flip(square, axis) if generator.random() < 0.5 else square
     return square
+
+
+GRID = 16
+"""Pixels, on two sides, from which the place of a square within a perturbed photograph is drawn: blocks of JPEG and
+WebP begin anywhere."""
+
+
+def draw_history(photo: Photo, recipe: Recipe, generator: np.random.Generator, flip: bool = True) -> np.ndarray:
+    """A square of the photograph as `draw_square` gives it, after one of `recipe.before`.
+
+    A part of what is drawn is left out at the sides, so that grids of compression begin at any pixel.
+    """
+    if recipe.before == ("none",):
+        return draw_square(photo, recipe.image_size, recipe.shrink, generator, flip)
+    size = recipe.image_size
+    larger = draw_square(photo, size + GRID, recipe.shrink, generator, flip)
+    made = perturb(larger, np.zeros(larger.shape[:2], bool), str(generator.choice(recipe.before)), generator).image
+    if min(made.shape[:2]) < size:
+        made = cv2.resize(made, (size, size), interpolation=cv2.INTER_LINEAR)
+    top, left = (int(generator.integers(length - size + 1)) for length in made.shape[:2])
+    return np.ascontiguousarray(made[top:top + size, left:left + size])
 
 
 class PictureDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -15,9 +15,11 @@ import numpy as np
 from configs.errors import UserError
 from forgeries.methods.adapters import SUFFIXES, adapter_method, usable_declaration
 from forgeries.methods.clone import CLONES
+from forgeries.methods.decoders import DECODERS
 from forgeries.methods.exemplar import EXEMPLARS
 from forgeries.methods.families import Family, canonical, family_in_literature, family_of_kind, same_method
 from forgeries.methods.learned import describe, learned_method, shipped
+from forgeries.methods.local import LOCAL
 from forgeries.methods.method import Fill, Method
 from forgeries.methods.offsets import OFFSETS
 from forgeries.methods.patch import PATCHES
@@ -25,7 +27,7 @@ from forgeries.methods.pde import PDE
 from forgeries.methods.xphoto import XPHOTO
 
 METHODS: Mapping[str, Method] = {method.name: method for method in (
-    *PDE, *PATCHES, *EXEMPLARS, *OFFSETS, *CLONES, *XPHOTO,
+    *PDE, *PATCHES, *EXEMPLARS, *OFFSETS, *CLONES, *XPHOTO, *DECODERS, *LOCAL,
     *(learned_method(path) for path in shipped().values()))}
 """Those that come with this project."""
 
