@@ -49,7 +49,7 @@ class FiniteRange(click.FloatRange):
 
 def registries() -> "Names":
     """The names that a configuration may use, by kind."""
-    from detectors import STREAMS
+    from detectors import FURTHER_STREAMS, STREAMS
     from forgeries.masks import check_kind
     from forgeries.methods import check_method
     from forgeries.perturbations import check_name
@@ -60,7 +60,7 @@ def registries() -> "Names":
     from search_space import list_operations
     return {"poolings": check_pooling, "variants": VARIANTS, "methods": check_method, "masks": check_kind,
             "perturbations": check_name, "operations": list_operations(), "strategies": list_strategies(),
-            "trainees": list_trainees(), "streams": list(STREAMS)}
+            "trainees": list_trainees(), "streams": [*STREAMS, *FURTHER_STREAMS]}
 
 
 def _run_stage(name: str, config: "RunConfig", folder: Path, photos: "PhotoSet | None") -> None:

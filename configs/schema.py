@@ -148,6 +148,8 @@ class Forgeries(Section):
     """A list, of which one is drawn uniformly for each picture, or weights by kind: `{rectangle: 2, text: 1}`."""
     mask_fraction: Range = Field(default=[0.04, 0.25])
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
+    authentic: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training pictures that are not forged, so that a detector learns to find nothing."""
     before: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
     """What happened to the photograph before it was forged; one is drawn, uniformly, for each picture."""
     perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]

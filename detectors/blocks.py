@@ -60,6 +60,23 @@ class BayarConv(nn.Conv2d):
         return F.conv2d(x, self.constrained(), padding=2)
 
 
+class Residual(nn.Conv2d):
+    """Convolution 3→6, 5×5, whose kernels sum to 0, and asinh of the result in grey levels.
+
+    Traces are a few grey levels high and edges a hundred: asinh, about linear below one level and logarithmic above,
+    brings both to the same size. The kernels are the stored weights less their mean, at each forward.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 6, 5, padding=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×H×W in [−1, 1] to N×6×H×W."""
+        # Replicated borders: zeros there would be an edge of their own.
+        kernels = self.weight - self.weight.mean((2, 3), keepdim=True)
+        return F.conv2d(F.pad(127.5 * x, (2, 2, 2, 2), mode="replicate"), kernels).asinh()
+
+
 def prefilter_kernels() -> Tensor:
     """First-order differences down, right and down-right for each input channel, three times: 9×3×3×3."""
     kernels = torch.zeros(3, 3, 3)
@@ -69,9 +86,12 @@ def prefilter_kernels() -> Tensor:
 
 
 def build_stream(name: str) -> nn.Conv2d:
-    """The stream "plain" (3 channels), "bayar" (3) or "prefilter" (9, trainable from `prefilter_kernels`)."""
+    """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`) or "residual"
+    (6)."""
     if name == "bayar":
         return BayarConv()
+    if name == "residual":
+        return Residual()
     if name == "plain":
         return nn.Conv2d(3, 3, 5, padding=2, bias=False)
     conv = nn.Conv2d(3, 9, 3, padding=1, bias=False)

@@ -19,6 +19,7 @@ from forgeries.index import Photo, PhotoList
 from forgeries.masks import check_masks, draw_mask
 from forgeries.methods import Method, find_method
 from forgeries.perturbations import Perturbed, expand, parse, perturb, resized
+from forgeries.readers.cases import AUTHENTIC
 
 DECODED_BYTES = 256 * 2 ** 20
 """Decoded photographs that each process keeps, in bytes."""
@@ -28,7 +29,7 @@ DECODED_BYTES = 256 * 2 ** 20
 class Recipe:
     """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or kinds of
     masks by `mask_weights` of any sum. `before` are perturbations of the photograph that is forged, `perturbations`
-    those of the forgery. `cache` keeps what was painted; it changes no picture.
+    those of the forgery; a share `authentic` of pictures is not forged. `cache` keeps what was painted; it changes no picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -42,6 +43,7 @@ class Recipe:
     shrink: tuple[float, float] | None = None
     mask_weights: tuple[float, ...] | None = None
     before: tuple[str, ...] = ("none",)
+    authentic: float = 0.0
     cache: PaintCache | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,13 +105,17 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
     drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
     painter, perturbation = find_method(method or drawn[0]), perturbation or drawn[1]
+    unforged = recipe.authentic > 0 and stream(seed, stream_name, epoch, index, "authentic").random() < recipe.authentic
     # A stream takes as long to make as a small hole to paint: none for what draws nothing. It is that of the name: the
     # file that declares a method may lie anywhere.
     chance = generator if painter.deterministic else stream(seed, stream_name, epoch, index, painter.name)
-    painted = (recipe.cache.paint if recipe.cache else Method.paint)(painter, original, mask, chance)
+    if unforged:
+        painted, mask = original, np.zeros_like(mask)
+    else:
+        painted = (recipe.cache.paint if recipe.cache else Method.paint)(painter, original, mask, chance)
     after = Perturbed(painted, mask, "none") if perturbation == "none" else perturb(
         painted, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))
-    return Forgery(after.image, after.mask, original, painter.name, mask_kind, perturbation, after.applied, photo.name,
+    return Forgery(after.image, after.mask, original, AUTHENTIC if unforged else painter.name, mask_kind, perturbation, after.applied, photo.name,
                    photo.source, photo.digest)
 
 

@@ -94,7 +94,7 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
     settings, recipe, judge = config.retrain, Recipe.of(config), validation or config
     task = Task(
         "retrain", "retrain.learning_rate", settings,
-        ForgeryDataset(photos.train, recipe, config.seed, "train", pictures_per_epoch(settings),
+        ForgeryDataset(photos.train, replace(recipe, authentic=config.forgeries.authentic), config.seed, "train", pictures_per_epoch(settings),
                        settings.epochs),
         ForgeryDataset(photos.val, Recipe.of(judge), judge.seed, "validate", judge.retrain.validation_images,
                        balanced=True, flip=False, turns=judge.retrain.validation_methods),

@@ -20,6 +20,9 @@ FITTED = 2000
 UPS = ("shuffle", "nearest", "bilinear")
 """How a level doubles the sides: a weight for each of the four phases, or enlarging before the convolution."""
 
+SMALLER = 0.25
+"""Share of holes that are re-synthesised at a smaller size."""
+
 LATENT = {1: (3, 9), 2: (5, 32), 3: (12, 48)}
 """Range of latent channels by depth; fewer blur more."""
 
@@ -39,10 +42,22 @@ def _random_decoder(image: np.ndarray, mask: np.ndarray, generator: np.random.Ge
     pixels = np.pad(part, ((0, -height % 8), (0, -width % 8), (0, 0)), "symmetric")
     picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode(), one_thread():
-        made = _resynthesise(picture, generator)
+        made = _at_scale(picture, generator)
     result = image.copy()
     result[place] = (made[0, :, :height, :width].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
     return result
+
+
+def _at_scale(picture: "Tensor", generator: np.random.Generator) -> "Tensor":
+    """As models of a fixed size are used on larger pictures: by chance, made smaller, re-synthesised and enlarged."""
+    from torch.nn import functional as F
+    if generator.random() >= SMALLER:
+        return _resynthesise(picture, generator)
+    factor = generator.uniform(0.4, 0.95)
+    small = F.interpolate(picture, size=[max(24, round(side * factor / 8) * 8) for side in picture.shape[2:]],
+                          mode="bilinear", antialias=True)
+    kind = str(generator.choice(("bilinear", "bicubic")))
+    return F.interpolate(_resynthesise(small, generator), size=picture.shape[2:], mode=kind)
 
 
 def _resynthesise(picture: "Tensor", generator: np.random.Generator) -> "Tensor":
