@@ -60,7 +60,7 @@ class Recipe:
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
                    section.image_size, tuple(expand(section.perturbations)), (shrink[0], shrink[1]) if shrink else None,
                    tuple(section.masks.values()) if isinstance(section.masks, dict) else None,
-                   tuple(expand(section.before)), paint_cache(section.cache_gigabytes))
+                   tuple(expand(section.before)), cache=paint_cache(section.cache_gigabytes))
 
     def draw_kind(self, generator: np.random.Generator) -> str:
         """A kind of mask."""
