@@ -65,6 +65,13 @@ def distinct_parts(value: list[list[str]]) -> list[list[str]]:
     return value
 
 
+def class_weight(value: float | str) -> float | str:
+    """Accepts a finite number above 0, and "balanced"."""
+    if value != "balanced" and not (isinstance(value, float | int) and 0 < value < math.inf):
+        raise ValueError("must be a number above 0, or balanced")
+    return value
+
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Width = Annotated[float, Field(gt=0, le=4)]
 Count = Annotated[int, Field(ge=1)]
@@ -387,7 +394,18 @@ class Optimisation(Section):
         return self
 
 
-class Retrain(Optimisation):
+class Loss(Section):
+    """What training minimises: binary cross-entropy and further terms."""
+
+    focal_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the focal term beside binary cross-entropy."""
+    positive_weight: Annotated[float | str, AfterValidator(class_weight)] = 1.0
+    """Weight of inpainted pixels in binary cross-entropy; `balanced`: in each picture both classes weigh the same."""
+    dice_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Weight of the Dice term, which measures overlap whatever the mask's size; 0 leaves it out."""
+
+
+class Retrain(Optimisation, Loss):
     """How detectors are trained, all at the same budget."""
 
     detectors: Annotated[list[TraineeName], Field(min_length=1), AfterValidator(distinct)] = \
@@ -403,8 +421,6 @@ class Retrain(Optimisation):
     batch_size: Count = 24
     """Pictures of a step, or of each of its `accumulate` parts."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    focal_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the focal term beside binary cross-entropy."""
     validation_images: Count = 200
     validation_methods: Annotated[list[MethodName], AfterValidator(distinct)] = []
     """Methods that paint the validation pictures, on which the best epoch is chosen, in turn; by default one of

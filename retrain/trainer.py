@@ -22,7 +22,7 @@ from configs.engine import Checkpointer, check_finite, make_fabric
 from configs.errors import UserError
 from configs.files import write_rows
 from configs.progress import Progress
-from configs.schema import Optimisation, Retrain, RunConfig
+from configs.schema import Loss, Optimisation, Retrain, RunConfig
 from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
 from results.metrics import auc
@@ -98,8 +98,8 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
                        settings.epochs),
         ForgeryDataset(photos.val, Recipe.of(judge), judge.seed, "validate", judge.retrain.validation_images,
                        balanced=True, flip=False, turns=judge.retrain.validation_methods),
-        lambda logits, masks: training_loss(logits, masks, settings.focal_weight),
-        lambda network, batches, device: validate(network, batches, device, settings.focal_weight), "val_auc",
+        lambda logits, masks: training_loss(logits, masks, settings),
+        lambda network, batches, device: validate(network, batches, device, settings), "val_auc",
         settings)
     return fit(name, module, task, config, folder, board, on_epoch)
 
@@ -216,7 +216,7 @@ def average_gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callab
     return mean
 
 
-def validate(network: Any, batches: Batches, device: torch.device, focal_weight: float) -> dict[str, float]:
+def validate(network: Any, batches: Batches, device: torch.device, terms: Loss) -> dict[str, float]:
     """Loss and mean per-image AUC on `batches`, in eval mode.
 
     Raises:
@@ -229,7 +229,7 @@ def validate(network: Any, batches: Batches, device: torch.device, focal_weight:
             logits = network.logits(images.to(device)).float().cpu()
             if not logits.isfinite().all():
                 raise UserError("maps of validation pictures are not finite; lower retrain.learning_rate")
-            losses.append(training_loss(logits, masks, focal_weight).item())
+            losses.append(training_loss(logits, masks, terms).item())
             scores += [auc(logit[0].numpy(), mask[0].numpy() > 0.5)
                        for logit, mask in zip(logits, masks, strict=True)]
     network.train()
