@@ -79,11 +79,14 @@ Range = Annotated[list[Fraction], Field(min_length=2, max_length=2), AfterValida
 MethodName = Annotated[str, known("methods")]
 MaskName = Annotated[str, known("masks")]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LIST_OR_WEIGHTS = Discriminator(lambda value: "(weights)" if isinstance(value, dict) else "(list)")
+"""Tags stand in parentheses: errors tell where they are by them, which is nothing to the user."""
 Masks = Annotated[
     Annotated[list[MaskName], Field(min_length=1), AfterValidator(distinct), Tag("(list)")]
-    | Annotated[dict[MaskName, Weight], Field(min_length=1), Tag("(weights)")],
-    Discriminator(lambda value: "(weights)" if isinstance(value, dict) else "(list)")]
-"""Tags stand in parentheses: errors tell where they are by them, which is nothing to the user."""
+    | Annotated[dict[MaskName, Weight], Field(min_length=1), Tag("(weights)")], LIST_OR_WEIGHTS]
+Methods = Annotated[
+    Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct), Tag("(list)")]
+    | Annotated[dict[MethodName, Weight], Field(min_length=1), Tag("(weights)")], LIST_OR_WEIGHTS]
 OperationName = Annotated[str, known("operations")]
 StrategyName = Annotated[str, known("strategies")]
 TraineeName = Annotated[str, known("trainees")]
@@ -150,7 +153,10 @@ class Photos(Section):
 class Forgeries(Section):
     """What training sees: made on the fly from the training photographs."""
 
-    methods: Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)] = ["TE", "PM"]
+    methods: Methods = ["TE", "PM"]
+    """A list, of which one is drawn for each picture, or weights by method: `{TE: 2, GC-S: 1}`."""
+    sampling: Literal["uniform", "families"] = "uniform"
+    """How methods are drawn: `families` gives classical methods, learned ones and diffusion equal shares in sum."""
     masks: Masks = ["rectangle", "stroke", "blob"]
     """A list, of which one is drawn uniformly for each picture, or weights by kind: `{rectangle: 2, text: 1}`."""
     mask_fraction: Range = Field(default=[0.04, 0.25])
@@ -421,6 +427,8 @@ class Retrain(Optimisation, Loss):
     batch_size: Count = 24
     """Pictures of a step, or of each of its `accumulate` parts."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    hard_examples: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an epoch's pictures that repeats the forgeries whose loss was highest in the epoch before."""
     validation_images: Count = 200
     validation_methods: Annotated[list[MethodName], AfterValidator(distinct)] = []
     """Methods that paint the validation pictures, on which the best epoch is chosen, in turn; by default one of

@@ -27,6 +27,7 @@ from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loade
 from forgeries.photos import PhotoSet
 from results.metrics import auc
 from retrain.losses import training_loss
+from retrain.mining import HardExamples
 from retrain.optimisation import learning_rate, make_optimizer, update_average
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -67,6 +68,8 @@ class Task:
     validate: Callable[[Any, Batches, torch.device], dict[str, float]]
     score: str | None
     optimisation: Optimisation = field(default_factory=Optimisation)
+    hard: HardExamples | None = None
+    """Decides what `items` are, where they are to depend on losses."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,19 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
         UserError: the loss is not finite.
     """
     settings, recipe, judge = config.retrain, Recipe.of(config), validation or config
+    items = ForgeryDataset(photos.train, recipe, config.seed, "train", pictures_per_epoch(settings), settings.epochs)
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        return training_loss(logits, masks, settings)
+
+    hard = HardExamples(items, loss, settings.hard_examples) if settings.hard_examples else None
     task = Task(
-        "retrain", "retrain.learning_rate", settings,
-        ForgeryDataset(photos.train, recipe, config.seed, "train", pictures_per_epoch(settings),
-                       settings.epochs),
+        "retrain", "retrain.learning_rate", settings, items,
         ForgeryDataset(photos.val, Recipe.of(judge), judge.seed, "validate", judge.retrain.validation_images,
                        balanced=True, flip=False, turns=judge.retrain.validation_methods),
-        lambda logits, masks: training_loss(logits, masks, settings),
+        hard.loss if hard else loss,
         lambda network, batches, device: validate(network, batches, device, settings), "val_auc",
-        settings)
+        settings, hard)
     return fit(name, module, task, config, folder, board, on_epoch)
 
 
@@ -124,7 +131,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
     kept = deepcopy(module) if rules.ema else module
     stateful: dict[str, Any] = {"module": module, "optimizer": optimizer, "plateau": plateau,
-                                "average": kept if rules.ema else None}
+                                "average": kept if rules.ema else None, "hard": task.hard}
     stateful = {key: each for key, each in stateful.items() if each is not None}
     checkpointer = Checkpointer(folder / "checkpoint.pt", config.checkpoint_seconds)
     done, losses, norms, history = 0, [], [], []
@@ -151,10 +158,14 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     if ended():
         done = total
     held_out = list(make_loader(task.held_out, size, workers)) if done < total else []
+
+    def batches_from(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        items = task.hard.items() if task.hard else task.items
+        return iter(make_loader(items, size, workers, start=step * parts * size))
+
     network.train()
     with Progress(f"{task.section} {name}", total, done) as progress:
-        batches: Iterator[tuple[Tensor, Tensor]] = \
-            iter(make_loader(task.items, size, workers, start=done * parts * size) if done < total else ())
+        batches = batches_from(done) if done < total else iter(())
         clock, first = time.perf_counter(), done
         for step in range(done, total):
             if not plateau:
@@ -168,6 +179,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             optimizer.step()
             losses.append(check_finite(loss, step, task.rate))
             norms.append(norm.item())
+            if task.hard:
+                task.hard.end_step(fabric, parts * size // fabric.world_size)
             if rules.ema:
                 update_average(kept, module, rules.ema, step)
             epoch, position = divmod(step + 1, budget.steps)
@@ -188,6 +201,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                     plateau.step(figures[score])
                 if on_epoch:
                     on_epoch(epoch, figures)
+                if task.hard and step + 1 < total:
+                    batches = batches_from(step + 1)
                 clock, first = time.perf_counter(), step + 1
             if checkpointer.due():
                 save_state(step + 1)
