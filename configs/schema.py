@@ -436,6 +436,19 @@ class Retrain(Optimisation, Loss):
     unseen_validation: bool = False
     """Refuses validation methods that are trained on."""
     pretrain: Pretrain = Pretrain()
+    start: str | None = None
+    """Trained weights that the training starts from: a checkpoint, or a detector whose weights there are."""
+    freeze: Annotated[list[str], AfterValidator(distinct)] = []
+    """Parts of the network that keep their weights and batch-norm statistics: `extraction`, `enhancement.streams`, …"""
+
+    @model_validator(mode="after")
+    def _of_one_network(self) -> "Retrain":
+        if (self.start or self.freeze) and len(self.detectors) > 1:
+            raise ValueError(f"{'start' if self.start else 'freeze'} is of one network; name it alone in "
+                             f"retrain.detectors, not {', '.join(self.detectors)}")
+        if self.start and self.pretrain.epochs:
+            raise ValueError("start and pretrain.epochs both say where the weights come from; give one of them")
+        return self
 
 
 class Benchmark(Section):
@@ -556,6 +569,9 @@ class RunConfig(Section):
         if self.retrain.unseen_validation and common:
             raise ValueError(f"retrain.unseen_validation: {', '.join(common)} in both forgeries.methods and "
                              "retrain.validation_methods; the best epoch is to be chosen on methods not trained on")
+        if self.retrain.start and self.benchmark.trains:
+            raise ValueError(f"retrain.start: {self.benchmark.protocol} compares trainings from scratch, and what is "
+                             "left out of one must not be known by the weights that it starts from; leave it away")
         if methods and self.benchmark.trains:
             raise ValueError(f"retrain.validation_methods: {self.benchmark.protocol} chooses the best epoch of each "
                              "training on its own methods, so that what is left out has no say; leave them away")

@@ -29,6 +29,7 @@ from results.metrics import auc
 from retrain.losses import training_loss
 from retrain.mining import HardExamples
 from retrain.optimisation import learning_rate, make_optimizer, update_average
+from retrain.start import freeze
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -70,6 +71,8 @@ class Task:
     optimisation: Optimisation = field(default_factory=Optimisation)
     hard: HardExamples | None = None
     """Decides what `items` are, where they are to depend on losses."""
+    frozen: Sequence[str] = ()
+    """Parts of the network that are not trained."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
                        balanced=True, flip=False, turns=judge.retrain.validation_methods),
         hard.loss if hard else loss,
         lambda network, batches, device: validate(network, batches, device, settings), "val_auc",
-        settings, hard)
+        settings, hard, settings.freeze)
     return fit(name, module, task, config, folder, board, on_epoch)
 
 
@@ -127,6 +130,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     """
     budget, rules, score, workers = task.budget, task.optimisation, task.score, config.forgeries.workers
     fabric, total, size, parts = make_fabric(config), budget.epochs * budget.steps, budget.batch_size, rules.accumulate
+    freeze(module, task.frozen)
     optimizer = make_optimizer(module, rules, budget.learning_rate)
     plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
     kept = deepcopy(module) if rules.ema else module
@@ -164,6 +168,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
         return iter(make_loader(items, size, workers, start=step * parts * size))
 
     network.train()
+    freeze(module, task.frozen)
     with Progress(f"{task.section} {name}", total, done) as progress:
         batches = batches_from(done) if done < total else iter(())
         clock, first = time.perf_counter(), done
@@ -187,6 +192,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             if position == 0:
                 speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
                 figures = task.validate(validated, held_out, fabric.device)
+                freeze(module, task.frozen)
                 if best is None or score is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},
                                    epoch, figures)
