@@ -433,6 +433,8 @@ class Retrain(Optimisation, Loss):
     validation_methods: Annotated[list[MethodName], AfterValidator(distinct)] = []
     """Methods that paint the validation pictures, on which the best epoch is chosen, in turn; by default one of
     forgeries.methods is drawn for each picture."""
+    pictures: Annotated[int, Field(ge=0, le=64)] = 4
+    """Fixed validation forgeries whose maps TensorBoard shows after each epoch; 0 shows none."""
     unseen_validation: bool = False
     """Refuses validation methods that are trained on."""
     pretrain: Pretrain = Pretrain()

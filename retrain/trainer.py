@@ -29,6 +29,7 @@ from results.metrics import auc
 from retrain.losses import training_loss
 from retrain.mining import HardExamples
 from retrain.optimisation import learning_rate, make_optimizer, update_average
+from retrain.shown import draw_maps, fixed_forgeries
 from retrain.start import freeze
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -73,6 +74,8 @@ class Task:
     """Decides what `items` are, where they are to depend on losses."""
     frozen: Sequence[str] = ()
     """Parts of the network that are not trained."""
+    show: Callable[[Any, torch.device, int], None] | None = None
+    """Logs pictures of the validated network after an epoch."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,11 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
     def loss(logits: Tensor, masks: Tensor) -> Tensor:
         return training_loss(logits, masks, settings)
 
+    def show(network: Any, device: torch.device, epoch: int) -> None:
+        board.add_image(f"retrain/{name}/pictures", draw_maps(network, fixed, device), epoch, dataformats="HWC")
+
+    fixed = fixed_forgeries(photos.val, recipe, config.seed, settings.validation_methods or list(recipe.methods),
+                            settings.pictures) if settings.pictures else []
     hard = HardExamples(items, loss, settings.hard_examples) if settings.hard_examples else None
     task = Task(
         "retrain", "retrain.learning_rate", settings, items,
@@ -110,7 +118,7 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
                        balanced=True, flip=False, turns=judge.retrain.validation_methods),
         hard.loss if hard else loss,
         lambda network, batches, device: validate(network, batches, device, settings), "val_auc",
-        settings, hard, settings.freeze)
+        settings, hard, settings.freeze, show if settings.pictures else None)
     return fit(name, module, task, config, folder, board, on_epoch)
 
 
@@ -192,6 +200,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             if position == 0:
                 speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
                 figures = task.validate(validated, held_out, fabric.device)
+                if task.show:
+                    task.show(kept, fabric.device, epoch)
                 freeze(module, task.frozen)
                 if best is None or score is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},

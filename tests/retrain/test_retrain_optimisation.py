@@ -247,7 +247,7 @@ def test_validation_methods_paint_validation_pictures_in_turn_and_no_others(chos
         return found
 
     monkeypatch.setattr(ForgeryDataset, "forgery", spy)
-    train(tmp_path, Plain(), validation_methods=chosen)
+    train(tmp_path, Plain(), validation_methods=chosen, pictures=0)
     assert painted == {"train": ["TE"] * 12, "validate": expected}
 
 
