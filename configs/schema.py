@@ -373,7 +373,16 @@ class Pretrain(Section):
     validation_patches: Count = 1000
 
 
-class Optimisation(Section):
+class Published(Section):
+    """What the published code does otherwise than its paper, or than one would want."""
+
+    defects: Annotated[list[Literal["double-sigmoid", "plateau-minimises", "bayar-first-channel", "bayar-write-back",
+                                    "batch-attention", "align-corners", "stretched-map"]],
+                       AfterValidator(distinct)] = []
+    """Defects of the published code to bring back, see docs/differences.md."""
+
+
+class Optimisation(Published):
     """How weights follow from gradients."""
 
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -400,7 +409,7 @@ class Optimisation(Section):
         return self
 
 
-class Loss(Section):
+class Loss(Published):
     """What training minimises: binary cross-entropy and further terms."""
 
     focal_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -442,6 +451,14 @@ class Retrain(Optimisation, Loss):
     """Trained weights that the training starts from: a checkpoint, or a detector whose weights there are."""
     freeze: Annotated[list[str], AfterValidator(distinct)] = []
     """Parts of the network that keep their weights and batch-norm statistics: `extraction`, `enhancement.streams`, …"""
+
+    @model_validator(mode="after")
+    def _defective(self) -> "Retrain":
+        for name, key, wanted, given in (("plateau-minimises", "schedule", "plateau", self.schedule == "plateau"),
+                                         ("double-sigmoid", "focal_weight", "above 0", self.focal_weight > 0)):
+            if name in self.defects and not given:
+                raise ValueError(f"defects: {name} needs {key} {wanted}, not {getattr(self, key)}")
+        return self
 
     @model_validator(mode="after")
     def _of_one_network(self) -> "Retrain":

@@ -34,6 +34,9 @@ STREAMS = ("plain", "bayar", "prefilter")
 ATTENTION = ("global", "local")
 """Attention that the decision block can have."""
 
+DEFECTS = ("bayar-first-channel", "bayar-write-back", "batch-attention", "align-corners", "stretched-map")
+"""Defects of the published network that `giidnet` can be given, see docs/differences.md."""
+
 
 def list_detectors() -> list[str]:
     """Names that `create_detector` takes."""

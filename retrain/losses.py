@@ -12,8 +12,7 @@ ALPHA, GAMMA = 0.25, 2.0
 def focal_loss(logits: Tensor, masks: Tensor, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:
     """Mean of −α_t (1 − p_t)^γ log p_t (Lin et al. 2017, equation 5).
 
-    Logits N×1×H×W, masks of the same shape in {0, 1}; α weighs inpainted pixels, 1 − α the others. The published
-    code applies the sigmoid twice; here p is the sigmoid of the logits, once.
+    Logits N×1×H×W, masks of the same shape in {0, 1}; α weighs inpainted pixels, 1 − α the others.
     """
     cross_entropy = binary_cross_entropy_with_logits(logits, masks, reduction="none")
     missed = (logits.sigmoid() - masks).abs()
@@ -53,5 +52,7 @@ def training_loss(logits: Tensor, masks: Tensor, terms: Loss | None = None) -> T
     """
     terms = terms or Loss()
     weights = None if terms.positive_weight == 1 else class_weights(masks, terms.positive_weight)
-    loss = binary_cross_entropy_with_logits(logits, masks, weights) + terms.focal_weight * focal_loss(logits, masks)
+    # The published focal term takes probabilities for logits.
+    scores = logits.sigmoid() if "double-sigmoid" in terms.defects else logits
+    loss = binary_cross_entropy_with_logits(logits, masks, weights) + terms.focal_weight * focal_loss(scores, masks)
     return loss + terms.dice_weight * dice_loss(logits, masks) if terms.dice_weight else loss

@@ -12,7 +12,7 @@ from configs.errors import UserError
 from configs.files import read_rows
 from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
-from detectors import create_detector
+from detectors import DEFECTS, create_detector
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
 from forgeries.index import Photo
@@ -63,6 +63,8 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
     options: dict[str, Any] = {"width": config.retrain.widths.get(trainee, config.retrain.width), **(switches or {})}
     if genotype:
         options["genotype"] = genotype_dict(genotype)
+        if defects := [name for name in config.retrain.defects if name in DEFECTS]:
+            options["defects"] = defects
     torch.manual_seed(torch_seed(config.seed, "weights", trainee))
     detector = "giidnet" if genotype else trainee
     module = create_detector(detector, **options)

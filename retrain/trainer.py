@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -140,7 +140,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     fabric, total, size, parts = make_fabric(config), budget.epochs * budget.steps, budget.batch_size, rules.accumulate
     freeze(module, task.frozen)
     optimizer = make_optimizer(module, rules, budget.learning_rate)
-    plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
+    better: Literal["min", "max"] = "min" if "plateau-minimises" in rules.defects else "max"
+    plateau = ReduceLROnPlateau(optimizer, better, 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
     kept = deepcopy(module) if rules.ema else module
     stateful: dict[str, Any] = {"module": module, "optimizer": optimizer, "plateau": plateau,
                                 "average": kept if rules.ema else None, "hard": task.hard}

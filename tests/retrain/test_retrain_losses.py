@@ -105,3 +105,15 @@ def test_positive_weights_that_cannot_be_are_refused_in_one_line(value):
     with pytest.raises(UserError, match="must be a number above 0, or balanced") as error:
         load_config("quick", [f"retrain.positive_weight={value}"])
     assert "\n" not in str(error.value) and str(error.value).startswith("retrain.positive_weight")
+
+
+def test_the_published_focal_term_applies_the_sigmoid_twice():
+    logits, masks = case(5)
+    p = 1 / (1 + np.exp(-1 / (1 + np.exp(-logits))))
+    assert p.min() > 0.5 and p.max() < 0.732
+    p_t, alpha_t = np.where(masks, p, 1 - p), np.where(masks, 0.25, 0.75)
+    tensors = torch.from_numpy(logits), torch.from_numpy(masks)
+    plain = training_loss(*tensors, Loss(focal_weight=0.0)).item()
+    found = training_loss(*tensors, Loss(defects=["double-sigmoid"])).item()
+    assert found - plain == pytest.approx(np.mean(-alpha_t * (1 - p_t) ** 2 * np.log(p_t)), rel=1e-9)
+    assert abs(found - training_loss(*tensors).item()) > 0.01
