@@ -65,6 +65,13 @@ def distinct_parts(value: list[list[str]]) -> list[list[str]]:
     return value
 
 
+def class_weight(value: float | str) -> float | str:
+    """Accepts a finite number above 0, and "balanced"."""
+    if value != "balanced" and not (isinstance(value, float | int) and 0 < value < math.inf):
+        raise ValueError("must be a number above 0, or balanced")
+    return value
+
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Width = Annotated[float, Field(gt=0, le=4)]
 Count = Annotated[int, Field(ge=1)]
@@ -72,11 +79,14 @@ Range = Annotated[list[Fraction], Field(min_length=2, max_length=2), AfterValida
 MethodName = Annotated[str, known("methods")]
 MaskName = Annotated[str, known("masks")]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LIST_OR_WEIGHTS = Discriminator(lambda value: "(weights)" if isinstance(value, dict) else "(list)")
+"""Tags stand in parentheses: errors tell where they are by them, which is nothing to the user."""
 Masks = Annotated[
     Annotated[list[MaskName], Field(min_length=1), AfterValidator(distinct), Tag("(list)")]
-    | Annotated[dict[MaskName, Weight], Field(min_length=1), Tag("(weights)")],
-    Discriminator(lambda value: "(weights)" if isinstance(value, dict) else "(list)")]
-"""Tags stand in parentheses: errors tell where they are by them, which is nothing to the user."""
+    | Annotated[dict[MaskName, Weight], Field(min_length=1), Tag("(weights)")], LIST_OR_WEIGHTS]
+Methods = Annotated[
+    Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct), Tag("(list)")]
+    | Annotated[dict[MethodName, Weight], Field(min_length=1), Tag("(weights)")], LIST_OR_WEIGHTS]
 OperationName = Annotated[str, known("operations")]
 StrategyName = Annotated[str, known("strategies")]
 TraineeName = Annotated[str, known("trainees")]
@@ -143,7 +153,10 @@ class Photos(Section):
 class Forgeries(Section):
     """What training sees: made on the fly from the training photographs."""
 
-    methods: Annotated[list[MethodName], Field(min_length=1), AfterValidator(distinct)] = ["TE", "PM"]
+    methods: Methods = ["TE", "PM"]
+    """A list, of which one is drawn for each picture, or weights by method: `{TE: 2, GC-S: 1}`."""
+    sampling: Literal["uniform", "families"] = "uniform"
+    """How methods are drawn: `families` gives classical methods, learned ones and diffusion equal shares in sum."""
     masks: Masks = ["rectangle", "stroke", "blob"]
     """A list, of which one is drawn uniformly for each picture, or weights by kind: `{rectangle: 2, text: 1}`."""
     mask_fraction: Range = Field(default=[0.04, 0.25])
@@ -364,7 +377,16 @@ class Pretrain(Section):
     validation_patches: Count = 1000
 
 
-class Optimisation(Section):
+class Published(Section):
+    """What the published code does otherwise than its paper, or than one would want."""
+
+    defects: Annotated[list[Literal["double-sigmoid", "plateau-minimises", "bayar-first-channel", "bayar-write-back",
+                                    "batch-attention", "align-corners", "stretched-map"]],
+                       AfterValidator(distinct)] = []
+    """Defects of the published code to bring back, see docs/differences.md."""
+
+
+class Optimisation(Published):
     """How weights follow from gradients."""
 
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -391,13 +413,26 @@ class Optimisation(Section):
         return self
 
 
-class Retrain(Optimisation):
+class Loss(Published):
+    """What training minimises: binary cross-entropy and further terms."""
+
+    focal_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the focal term beside binary cross-entropy."""
+    positive_weight: Annotated[float | str, AfterValidator(class_weight)] = 1.0
+    """Weight of inpainted pixels in binary cross-entropy; `balanced`: in each picture both classes weigh the same."""
+    dice_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Weight of the Dice term, which measures overlap whatever the mask's size; 0 leaves it out."""
+
+
+class Retrain(Optimisation, Loss):
     """How detectors are trained, all at the same budget."""
 
     detectors: Annotated[list[TraineeName], Field(min_length=1), AfterValidator(distinct)] = \
         ["giidnet", "giidnet-random", "giidnet-released", "mantranet"]
     genotype: str | None = None
     """A genotype file; by default the one that this run's search found."""
+    streams: Annotated[list[StreamName], AfterValidator(distinct)] = []
+    """Streams of the enhancement block; by default those that the genotype has chosen, or else the published ones."""
     width: Width = 1.0
     widths: dict[TraineeName, Width] = {}
     """Widths of single detectors, where they differ from `width`."""
@@ -407,15 +442,38 @@ class Retrain(Optimisation):
     batch_size: Count = 24
     """Pictures of a step, or of each of its `accumulate` parts."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    focal_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the focal term beside binary cross-entropy."""
+    hard_examples: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an epoch's pictures that repeats the forgeries whose loss was highest in the epoch before."""
     validation_images: Count = 200
     validation_methods: Annotated[list[MethodName], AfterValidator(distinct)] = []
     """Methods that paint the validation pictures, on which the best epoch is chosen, in turn; by default one of
     forgeries.methods is drawn for each picture."""
+    pictures: Annotated[int, Field(ge=0, le=64)] = 4
+    """Fixed validation forgeries whose maps TensorBoard shows after each epoch; 0 shows none."""
     unseen_validation: bool = False
     """Refuses validation methods that are trained on."""
     pretrain: Pretrain = Pretrain()
+    start: str | None = None
+    """Trained weights that the training starts from: a checkpoint, or a detector whose weights there are."""
+    freeze: Annotated[list[str], AfterValidator(distinct)] = []
+    """Parts of the network that keep their weights and batch-norm statistics: `extraction`, `enhancement.streams`, …"""
+
+    @model_validator(mode="after")
+    def _defective(self) -> "Retrain":
+        for name, key, wanted, given in (("plateau-minimises", "schedule", "plateau", self.schedule == "plateau"),
+                                         ("double-sigmoid", "focal_weight", "above 0", self.focal_weight > 0)):
+            if name in self.defects and not given:
+                raise ValueError(f"defects: {name} needs {key} {wanted}, not {getattr(self, key)}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_network(self) -> "Retrain":
+        if (self.start or self.freeze) and len(self.detectors) > 1:
+            raise ValueError(f"{'start' if self.start else 'freeze'} is of one network; name it alone in "
+                             f"retrain.detectors, not {', '.join(self.detectors)}")
+        if self.start and self.pretrain.epochs:
+            raise ValueError("start and pretrain.epochs both say where the weights come from; give one of them")
+        return self
 
 
 class Benchmark(Section):
@@ -536,6 +594,9 @@ class RunConfig(Section):
         if self.retrain.unseen_validation and common:
             raise ValueError(f"retrain.unseen_validation: {', '.join(common)} in both forgeries.methods and "
                              "retrain.validation_methods; the best epoch is to be chosen on methods not trained on")
+        if self.retrain.start and self.benchmark.trains:
+            raise ValueError(f"retrain.start: {self.benchmark.protocol} compares trainings from scratch, and what is "
+                             "left out of one must not be known by the weights that it starts from; leave it away")
         if methods and self.benchmark.trains:
             raise ValueError(f"retrain.validation_methods: {self.benchmark.protocol} chooses the best epoch of each "
                              "training on its own methods, so that what is left out has no say; leave them away")

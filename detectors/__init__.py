@@ -35,6 +35,9 @@ FURTHER_STREAMS = ("residual",)
 ATTENTION = ("global", "local")
 """Attention that the decision block can have."""
 
+DEFECTS = ("bayar-first-channel", "bayar-write-back", "batch-attention", "align-corners", "stretched-map")
+"""Defects of the published network that `giidnet` can be given, see docs/differences.md."""
+
 
 def list_detectors() -> list[str]:
     """Names that `create_detector` takes."""

@@ -39,8 +39,21 @@ class PublishedBayarConv(BayarConv):
     """The published constraint: of output channel 0 alone; the others lose their centre and grow by 10⁴.
 
     Published code writes the result back; under data parallelism, with which the released weights were trained,
-    that write is lost. Here it is a function of the stored weights.
+    that write is lost. Here it is a function of the stored weights, unless `write_back`: then each forward in training
+    replaces them, as published on one device.
     """
+
+    def __init__(self, write_back: bool = False) -> None:
+        super().__init__()
+        self.write_back = write_back
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×H×W to N×3×H×W."""
+        if not (self.write_back and self.training):
+            return super().forward(x)
+        with torch.no_grad():
+            self.weight.copy_(self.constrained())
+        return F.conv2d(x, self.weight, padding=2)
 
     def constrained(self) -> Tensor:
         """The kernels that are applied, 3×3×5×5."""

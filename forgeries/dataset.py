@@ -1,8 +1,11 @@
 """Forgeries made on the fly: each a pure function of (seed, stream, epoch, index)."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -12,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from configs.pictures import read_photo
-from configs.schema import RunConfig
+from configs.schema import Forgeries, RunConfig
 from configs.streams import stream
 from forgeries.cache import PaintCache, paint_cache
 from forgeries.index import Photo, PhotoList
 from forgeries.masks import check_masks, draw_mask
-from forgeries.methods import Method, find_method
+from forgeries.methods import Method, family, find_method
 from forgeries.perturbations import Perturbed, expand, parse, perturb, resized
 from forgeries.readers.cases import AUTHENTIC
 
@@ -27,9 +30,10 @@ DECODED_BYTES = 256 * 2 ** 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or kinds of
-    masks by `mask_weights` of any sum. `before` are perturbations of the photograph that is forged, `perturbations`
-    those of the forgery; a share `authentic` of pictures is not forged. `cache` keeps what was painted; it changes no picture.
+    """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or methods by
+    `method_weights` and kinds of masks by `mask_weights` of any sum. `before` are perturbations of the photograph that
+    is forged, `perturbations` those of the forgery; a share `authentic` of the pictures is not forged. `cache` keeps
+    what was painted; it changes no picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -42,6 +46,7 @@ class Recipe:
     perturbations: tuple[str, ...] = ("none",)
     shrink: tuple[float, float] | None = None
     mask_weights: tuple[float, ...] | None = None
+    method_weights: tuple[float, ...] | None = None
     before: tuple[str, ...] = ("none",)
     authentic: float = 0.0
     cache: PaintCache | None = field(default=None, compare=False)
@@ -60,13 +65,30 @@ class Recipe:
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
                    section.image_size, tuple(expand(section.perturbations)), (shrink[0], shrink[1]) if shrink else None,
                    tuple(section.masks.values()) if isinstance(section.masks, dict) else None,
-                   tuple(expand(section.before)), cache=paint_cache(section.cache_gigabytes))
+                   method_weights(section), tuple(expand(section.before)),
+                   cache=paint_cache(section.cache_gigabytes))
 
-    def draw_kind(self, generator: np.random.Generator) -> str:
-        """A kind of mask."""
-        if self.mask_weights is None:
-            return str(generator.choice(self.masks))
-        return str(generator.choice(self.masks, p=np.divide(self.mask_weights, sum(self.mask_weights))))
+
+def method_weights(section: Forgeries) -> tuple[float, ...] | None:
+    """How often each of the configured methods is drawn, relative to the others; None: all alike.
+
+    With `sampling: families` the weights of each family sum to 1.
+
+    Raises:
+        UserError: a file that declares a method is wrong.
+    """
+    weights = section.methods if isinstance(section.methods, dict) else dict.fromkeys(section.methods, 1.0)
+    if section.sampling == "families":
+        sums: dict[str, float] = defaultdict(float)
+        for spec, weight in weights.items():
+            sums[family(spec)] += weight
+        weights = {spec: weight / sums[family(spec)] for spec, weight in weights.items()}
+    return tuple(weights.values()) if len(set(weights.values())) > 1 else None
+
+
+def draw_name(names: Sequence[str], weights: Sequence[float] | None, generator: np.random.Generator) -> str:
+    """One of `names`, by `weights` of any sum or uniformly."""
+    return str(generator.choice(names, p=None if weights is None else np.divide(weights, sum(weights))))
 
 
 @dataclass(frozen=True)
@@ -101,9 +123,9 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     generator = stream(seed, stream_name, epoch, index)
     photo = photos[index % len(photos) if balanced else int(generator.integers(len(photos)))]
     original = draw_history(photo, recipe, generator, flip)
-    mask_kind = recipe.draw_kind(generator)
+    mask_kind = draw_name(recipe.masks, recipe.mask_weights, generator)
     mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
-    drawn = str(generator.choice(recipe.methods)), str(generator.choice(recipe.perturbations))
+    drawn = draw_name(recipe.methods, recipe.method_weights, generator), str(generator.choice(recipe.perturbations))
     painter, perturbation = find_method(method or drawn[0]), perturbation or drawn[1]
     unforged = recipe.authentic > 0 and stream(seed, stream_name, epoch, index, "authentic").random() < recipe.authentic
     # A stream takes as long to make as a small hole to paint: none for what draws nothing. It is that of the name: the
@@ -180,6 +202,8 @@ class ForgeryDataset(PictureDataset):
     `turns` are methods that paint into each case in turn: photograph, crop and mask change after each round of them.
     """
 
+    replaced: Mapping[int, int] = MappingProxyType({})
+
     def __init__(self, photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name: str, length: int,
                  epochs: int = 1, method: str | None = None, perturbation: str | None = None,
                  balanced: bool = False, flip: bool = True, turns: Sequence[str] = ()) -> None:
@@ -189,13 +213,19 @@ class ForgeryDataset(PictureDataset):
 
     def forgery(self, i: int) -> Forgery:
         """Item `i` with all that is known of it."""
-        epoch, index = divmod(i, self.length)
+        epoch, index = divmod(self.replaced.get(i, i), self.length)
         method = self.method
         if self.turns:
             index, turn = divmod(index, len(self.turns))
             method = self.turns[turn]
         return make_forgery(self.photos, self.recipe, self.seed, self.stream_name, epoch, index, method=method,
                             perturbation=self.perturbation, balanced=self.balanced, flip=self.flip)
+
+    def repeating(self, replaced: Mapping[int, int], epochs: int) -> "ForgeryDataset":
+        """`epochs` epochs of this dataset, in which the items that are keys of `replaced` are those that it names."""
+        other = copy(self)
+        other.replaced, other.epochs = dict(replaced), epochs
+        return other
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         forgery, side = self.forgery(i), self.recipe.image_size

@@ -102,14 +102,28 @@ def seen_methods(name: str, provenance: Mapping[str, Any], methods: Iterable[str
 def methods_known(provenance: Mapping[str, Any]) -> list[str] | None:
     """Methods that a detector was trained, or its architecture or epoch selected on; None where it does not say on
     which it was trained."""
-    if provenance["methods"] is None:
+    start = _start(provenance)
+    if provenance["methods"] is None or start["methods"] is None:
         return None
     return list(dict.fromkeys([*provenance["methods"], *(_selection(provenance).get("methods") or ()),
-                               *provenance.get("validation_methods", ())]))
+                               *provenance.get("validation_methods", ()), *start["methods"]]))
+
+
+def perturbations_known(provenance: Mapping[str, Any]) -> list[str] | None:
+    """Perturbations that a detector was trained on pictures after; None where it does not say."""
+    own, start = provenance["perturbations"], _start(provenance)["perturbations"]
+    return None if own is None or start is None else list(dict.fromkeys([*own, *start]))
+
+
+def photos_known(provenance: Mapping[str, Any]) -> bool:
+    """Whether a detector tells all photographs that it was trained, or its architecture selected on."""
+    told = bool(provenance["photos"]) or provenance["methods"] == []
+    return told and _start(provenance)["photos"] and _selection(provenance).get("photos", True)
 
 
 def unknown_selection(name: str, provenance: Mapping[str, Any]) -> list[Finding]:
-    """Marks for an architecture that a search selected on methods or photographs that `name` does not tell."""
+    """Marks for an architecture that a search selected, or weights to start from that were trained, on methods or
+    photographs that `name` does not tell."""
     selected, marks = _selection(provenance), []
     if selected and selected["methods"] is None:
         marks.append(Finding("seen-methods", name, f"the genotype of {name} does not say on which methods it was "
@@ -117,11 +131,20 @@ def unknown_selection(name: str, provenance: Mapping[str, Any]) -> list[Finding]
     if selected and not selected["photos"]:
         marks.append(Finding("trained-on", name, f"the genotype of {name} does not say on which photographs it was "
                              "selected: whether test photographs are among them is not known", True))
+    if not _start(provenance)["photos"]:
+        marks.append(Finding("trained-on", name, f"the weights that {name} was trained from do not say on which "
+                             "photographs they were trained: whether test photographs are among them is not known",
+                             True))
     return marks
 
 
 def _selection(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
     return provenance.get("selected_on") or {}
+
+
+def _start(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the weights that a training started from had seen: nothing where there were none."""
+    return provenance.get("start") or {"methods": [], "perturbations": [], "photos": True}
 
 
 def unnamed_methods(titles: Iterable[str]) -> list[Finding]:
@@ -133,7 +156,7 @@ def unnamed_methods(titles: Iterable[str]) -> list[Finding]:
 def seen_perturbations(name: str, provenance: Mapping[str, Any], perturbations: Iterable[str]) -> list[Finding]:
     """A mark for the tested perturbations, none aside, that training covered, or for that `name` does not say."""
     tested = [perturbation for perturbation in perturbations if perturbation != "none"]
-    return _seen("perturbations", name, provenance["perturbations"], tested, covers)
+    return _seen("perturbations", name, perturbations_known(provenance), tested, covers)
 
 
 def apply(findings: Iterable[Finding], allow: Collection[str]) -> list[Finding]:

@@ -16,7 +16,7 @@ from forgeries.perturbations import covers
 from forgeries.readers import AUTHENTIC
 from results.cases import CaseSet, TestCase, Unreadable, in_words, load_cases
 from results.entries import Entry
-from results.guards import methods_known
+from results.guards import methods_known, perturbations_known
 from results.maps import MapCache, code_digest
 from results.metrics import pool, rank
 from results.metrics.variants import VARIANTS
@@ -103,7 +103,7 @@ def _part(bench: Bench, entry: Entry, one: CaseSet, index: int, case: TestCase |
     row = {"detector": entry.name, "seed": entry.seed, "method": one.method, "kind": one.kind,
            "seen": method_label(one, trained_on),
            "perturbation": one.perturbation,
-           "perturbation_seen": seen_label(one.perturbation, trained_on["perturbations"], covers),
+           "perturbation_seen": seen_label(one.perturbation, perturbations_known(trained_on), covers),
            "image": case.name, "source": case.source}
     if isinstance(case, Unreadable):
         return Part(index, {**row, "error": case.what}, None)

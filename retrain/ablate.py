@@ -63,4 +63,5 @@ def variant_config(config: RunConfig, variant: Variant, seed: int) -> RunConfig:
     configured one. A genotype that no search found is not said to be of the configured file."""
     config = training_config(config, Training(variant.name, variant.methods, variant.name, TRAINEE, seed))
     return config.model_copy(update={"retrain": config.retrain.model_copy(update={
-        "focal_weight": variant.focal_weight, "genotype": config.retrain.genotype if variant.searched else None})})
+        **{f"{term}_weight": weight for term, weight in variant.loss.items()},
+        "genotype": config.retrain.genotype if variant.searched else None})})

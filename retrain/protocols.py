@@ -38,7 +38,11 @@ def run_trainings(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
 
 
 def training_config(config: RunConfig, training: Training) -> RunConfig:
-    """`config` with the methods of one training, and the seed of its weights and pictures: 0 is the configured one."""
+    """`config` with the methods of one training, and the seed of its weights and pictures: 0 is the configured one.
+
+    Methods that `forgeries.methods` weighs keep their weights, others have 1.
+    """
     seed = int(stream(config.seed, "training seed", training.seed).integers(2**32)) if training.seed else config.seed
-    return config.model_copy(update={
-        "seed": seed, "forgeries": config.forgeries.model_copy(update={"methods": list(training.methods)})})
+    weights, methods = config.forgeries.methods, list(training.methods)
+    return config.model_copy(update={"seed": seed, "forgeries": config.forgeries.model_copy(update={
+        "methods": {spec: weights.get(spec, 1.0) for spec in methods} if isinstance(weights, dict) else methods})})

@@ -12,7 +12,7 @@ from configs.errors import UserError
 from configs.files import read_rows
 from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
-from detectors import create_detector
+from detectors import DEFECTS, create_detector
 from detectors.checkpoints import save_detector
 from detectors.mantranet import ManTraNet
 from forgeries.index import Photo
@@ -20,6 +20,7 @@ from forgeries.methods import find_method, method_names
 from forgeries.perturbations import expand
 from forgeries.photos import PhotoSet
 from retrain.pretrain import pretrain
+from retrain.start import add_start, start_from, start_genotype
 from retrain.trainer import OnEpoch, Trained, pictures_per_epoch, train
 from search_space.genotype import (
     PAPER_SPACE,
@@ -62,10 +63,15 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
     options: dict[str, Any] = {"width": config.retrain.widths.get(trainee, config.retrain.width), **(switches or {})}
     if genotype:
         options["genotype"] = genotype_dict(genotype)
+        if config.retrain.streams:
+            options.setdefault("streams", config.retrain.streams)
+        if defects := [name for name in config.retrain.defects if name in DEFECTS]:
+            options["defects"] = defects
     torch.manual_seed(torch_seed(config.seed, "weights", trainee))
     detector = "giidnet" if genotype else trainee
     module = create_detector(detector, **options)
-    pretrained = None
+    pretrained, start = None, config.retrain.start
+    started = start_from(module, title, start) if start else None
     if config.retrain.pretrain.epochs and isinstance(module, ManTraNet):
         # A finished pre-training is kept as its checkpoint until the detector is trained.
         pretrained = pretrain(title, module.traces, config, photos, out / "pretrain", board)
@@ -75,6 +81,8 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
     if genotype:
         elsewhere = config.retrain.genotype if trainee == "giidnet" else None
         told = add_selection(told, genotype, Path(elsewhere) if elsewhere else None)
+    if start and started:
+        told = add_start(told, start, started)
     save_detector(out, detector, module, options, told)
     for place in (out, out / "pretrain"):
         Checkpointer(place / "checkpoint.pt", 0).remove()
@@ -135,8 +143,11 @@ def trainees(config: RunConfig, folder: Path) -> dict[str, Genotype | None]:
         found["giidnet-released"] = released_genotype()
     if "giidnet" in config.retrain.detectors:
         path = Path(config.retrain.genotype) if config.retrain.genotype else folder / "search" / "genotype.yaml"
-        if not path.exists():
+        if not path.exists() and config.retrain.start and not config.retrain.genotype:
+            found["giidnet"] = start_genotype(config.retrain.start)
+        elif not path.exists():
             raise UserError(f"{path}: no genotype there; run the search first, or name one with --genotype FILE")
-        found["giidnet"] = read_genotype(path, space)
+        else:
+            found["giidnet"] = read_genotype(path, space)
     return {name: found.get(name) for name in config.retrain.detectors
             if name in found or not name.startswith("giidnet")}

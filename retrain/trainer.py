@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,12 +22,15 @@ from configs.engine import Checkpointer, check_finite, make_fabric
 from configs.errors import UserError
 from configs.files import write_rows
 from configs.progress import Progress
-from configs.schema import Optimisation, Retrain, RunConfig
+from configs.schema import Loss, Optimisation, Retrain, RunConfig
 from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
 from results.metrics import auc
 from retrain.losses import training_loss
+from retrain.mining import HardExamples
 from retrain.optimisation import learning_rate, make_optimizer, update_average
+from retrain.shown import draw_maps, fixed_forgeries
+from retrain.start import freeze
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -67,6 +70,12 @@ class Task:
     validate: Callable[[Any, Batches, torch.device], dict[str, float]]
     score: str | None
     optimisation: Optimisation = field(default_factory=Optimisation)
+    hard: HardExamples | None = None
+    """Decides what `items` are, where they are to depend on losses."""
+    frozen: Sequence[str] = ()
+    """Parts of the network that are not trained."""
+    show: Callable[[Any, torch.device, int], None] | None = None
+    """Logs pictures of the validated network after an epoch."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +101,25 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
         UserError: the loss is not finite.
     """
     settings, recipe, judge = config.retrain, Recipe.of(config), validation or config
+    items = ForgeryDataset(photos.train, replace(recipe, authentic=config.forgeries.authentic), config.seed, "train",
+                           pictures_per_epoch(settings), settings.epochs)
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        return training_loss(logits, masks, settings)
+
+    def show(network: Any, device: torch.device, epoch: int) -> None:
+        board.add_image(f"retrain/{name}/pictures", draw_maps(network, fixed, device), epoch, dataformats="HWC")
+
+    fixed = fixed_forgeries(photos.val, recipe, config.seed, settings.validation_methods or list(recipe.methods),
+                            settings.pictures) if settings.pictures else []
+    hard = HardExamples(items, loss, settings.hard_examples) if settings.hard_examples else None
     task = Task(
-        "retrain", "retrain.learning_rate", settings,
-        ForgeryDataset(photos.train, replace(recipe, authentic=config.forgeries.authentic), config.seed, "train", pictures_per_epoch(settings),
-                       settings.epochs),
+        "retrain", "retrain.learning_rate", settings, items,
         ForgeryDataset(photos.val, Recipe.of(judge), judge.seed, "validate", judge.retrain.validation_images,
                        balanced=True, flip=False, turns=judge.retrain.validation_methods),
-        lambda logits, masks: training_loss(logits, masks, settings.focal_weight),
-        lambda network, batches, device: validate(network, batches, device, settings.focal_weight), "val_auc",
-        settings)
+        hard.loss if hard else loss,
+        lambda network, batches, device: validate(network, batches, device, settings), "val_auc",
+        settings, hard, settings.freeze, show if settings.pictures else None)
     return fit(name, module, task, config, folder, board, on_epoch)
 
 
@@ -120,11 +139,13 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     """
     budget, rules, score, workers = task.budget, task.optimisation, task.score, config.forgeries.workers
     fabric, total, size, parts = make_fabric(config), budget.epochs * budget.steps, budget.batch_size, rules.accumulate
+    freeze(module, task.frozen)
     optimizer = make_optimizer(module, rules, budget.learning_rate)
-    plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
+    better: Literal["min", "max"] = "min" if "plateau-minimises" in rules.defects else "max"
+    plateau = ReduceLROnPlateau(optimizer, better, 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
     kept = deepcopy(module) if rules.ema else module
     stateful: dict[str, Any] = {"module": module, "optimizer": optimizer, "plateau": plateau,
-                                "average": kept if rules.ema else None}
+                                "average": kept if rules.ema else None, "hard": task.hard}
     stateful = {key: each for key, each in stateful.items() if each is not None}
     checkpointer = Checkpointer(folder / "checkpoint.pt", config.checkpoint_seconds)
     done, losses, norms, history = 0, [], [], []
@@ -151,10 +172,15 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     if ended():
         done = total
     held_out = list(make_loader(task.held_out, size, workers)) if done < total else []
+
+    def batches_from(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        items = task.hard.items() if task.hard else task.items
+        return iter(make_loader(items, size, workers, start=step * parts * size))
+
     network.train()
+    freeze(module, task.frozen)
     with Progress(f"{task.section} {name}", total, done) as progress:
-        batches: Iterator[tuple[Tensor, Tensor]] = \
-            iter(make_loader(task.items, size, workers, start=done * parts * size) if done < total else ())
+        batches = batches_from(done) if done < total else iter(())
         clock, first = time.perf_counter(), done
         for step in range(done, total):
             if not plateau:
@@ -168,12 +194,17 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             optimizer.step()
             losses.append(check_finite(loss, step, task.rate))
             norms.append(norm.item())
+            if task.hard:
+                task.hard.end_step(fabric, parts * size // fabric.world_size)
             if rules.ema:
                 update_average(kept, module, rules.ema, step)
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
                 speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
                 figures = task.validate(validated, held_out, fabric.device)
+                if task.show:
+                    task.show(kept, fabric.device, epoch)
+                freeze(module, task.frozen)
                 if best is None or score is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},
                                    epoch, figures)
@@ -188,6 +219,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                     plateau.step(figures[score])
                 if on_epoch:
                     on_epoch(epoch, figures)
+                if task.hard and step + 1 < total:
+                    batches = batches_from(step + 1)
                 clock, first = time.perf_counter(), step + 1
             if checkpointer.due():
                 save_state(step + 1)
@@ -216,7 +249,7 @@ def average_gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callab
     return mean
 
 
-def validate(network: Any, batches: Batches, device: torch.device, focal_weight: float) -> dict[str, float]:
+def validate(network: Any, batches: Batches, device: torch.device, terms: Loss) -> dict[str, float]:
     """Loss and mean per-image AUC on `batches`, in eval mode.
 
     Raises:
@@ -229,7 +262,7 @@ def validate(network: Any, batches: Batches, device: torch.device, focal_weight:
             logits = network.logits(images.to(device)).float().cpu()
             if not logits.isfinite().all():
                 raise UserError("maps of validation pictures are not finite; lower retrain.learning_rate")
-            losses.append(training_loss(logits, masks, focal_weight).item())
+            losses.append(training_loss(logits, masks, terms).item())
             scores += [auc(logit[0].numpy(), mask[0].numpy() > 0.5)
                        for logit, mask in zip(logits, masks, strict=True)]
     network.train()

@@ -14,19 +14,22 @@ from search_space.genotype import Genotype, SpaceShape, split_parts
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+TERMS = ("focal", "dice")
+"""Terms of the loss beside cross-entropy, each with a weight in the section `retrain`."""
+
 
 @dataclass(frozen=True)
 class Variant:
     """One network of an ablation. `name` is `full` or `<part>-<what is changed>`: the detector's in results.
 
-    `genotype` is trained on forgeries by `methods` (as configured) with the loss's `focal_weight`. `switches` are
+    `genotype` is trained on forgeries by `methods` (as configured); `loss` has the weights of `TERMS`. `switches` are
     options of `detectors.giidnet.GIIDNet`. `searched`: the search of the run's genotype had a say in it.
     """
 
     name: str
     genotype: Genotype
     methods: tuple[str, ...]
-    focal_weight: float
+    loss: Mapping[str, float]
     switches: Mapping[str, Any] = field(default_factory=dict)
     searched: bool = False
 
@@ -42,8 +45,8 @@ def variants(config: RunConfig, genotypes: Mapping[str, Genotype]) -> list[Varia
         UserError: of the configured parts the full network has nothing to change.
     """
     origin = next(iter(genotypes))
-    full = Variant(FULL, genotypes[origin], tuple(config.forgeries.methods), config.retrain.focal_weight,
-                   searched=origin == "discovered")
+    full = Variant(FULL, genotypes[origin], tuple(config.forgeries.methods),
+                   {term: getattr(config.retrain, f"{term}_weight") for term in TERMS}, searched=origin == "discovered")
     makers = {"streams": _streams, "attention": _attention, "loss": _loss, "methods": _methods,
               "genotype": lambda network: _genotypes(network, genotypes)}
     found = [replace(variant, name=f"{part}-{variant.name}") for part in config.ablate.parts
@@ -66,8 +69,9 @@ def _attention(full: Variant) -> Iterator[Variant]:
 
 
 def _loss(full: Variant) -> Iterator[Variant]:
-    if full.focal_weight:
-        yield replace(full, name="without-focal", focal_weight=0.0)
+    for term in TERMS:
+        if full.loss[term]:
+            yield replace(full, name=f"without-{term}", loss={**full.loss, term: 0.0})
 
 
 def _methods(full: Variant) -> Iterator[Variant]:

@@ -207,7 +207,7 @@ def scorer(config: RunConfig, network: SearchNetwork, data: ScoringData) -> Call
 
 def objective_methods(config: RunConfig) -> list[str]:
     """Methods that candidates are scored on, and that architecture weights are trained by."""
-    return config.search.objective.methods or config.forgeries.methods
+    return config.search.objective.methods or list(config.forgeries.methods)
 
 
 def scored_methods(config: RunConfig) -> list[str]:
@@ -250,9 +250,8 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
         done, losses, history = state["step"], state["losses"], state["history"]
         ranking, weights, meter = state["ranking"], state["weights"], Meter(**state["meter"])
 
-    def batches(stream_name: str, source: Sequence[Any], methods: Sequence[str]) -> Any:
-        dataset = ForgeryDataset(source, replace(recipe, methods=tuple(methods)), config.seed, stream_name,
-                                 settings.steps * size, settings.epochs)
+    def batches(stream_name: str, source: Sequence[Any], recipe: Recipe) -> Any:
+        dataset = ForgeryDataset(source, recipe, config.seed, stream_name, settings.steps * size, settings.epochs)
         return iter(make_loader(dataset, size, config.forgeries.workers, done * size, fabric.global_rank,
                                 fabric.world_size))
 
@@ -264,9 +263,9 @@ def _train(config: RunConfig, out: Path, photos: PhotoSet, context: SearchContex
 
     if done < total:
         device = context.fabric.device
-        train = batches("search-train", photos.train, config.forgeries.methods)
-        held_out = batches("search-architecture", photos.val, objective_methods(config)) \
-            if strategy.uses_validation else None
+        train = batches("search-train", photos.train, recipe)
+        scored = replace(recipe, methods=tuple(objective_methods(config)), method_weights=None)
+        held_out = batches("search-architecture", photos.val, scored) if strategy.uses_validation else None
         network.train()
         started = time.monotonic()
         with Progress(f"search ({settings.strategy})", total, done) as progress:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from configs.errors import UserError
 from configs.load import dump_config, load_config
 from configs.schema import Photos
-from forgeries.dataset import ForgeryDataset, Recipe, make_loader
+from forgeries.dataset import ForgeryDataset, Recipe, draw_name, make_loader
 from forgeries.masks import MASKS, Mask, _smallest, check_masks, draw_mask
 from forgeries.photos import find_photos
 from giidnet import _one_line_errors, main, registries
@@ -271,14 +271,14 @@ def test_weights_decide_how_often_a_kind_is_drawn():
     recipe = Recipe.of(load_config("quick", ["forgeries.masks={rectangle: 1, text: 2.5, blob: 0.5}"], registries()))
     assert (recipe.masks, recipe.mask_weights) == (("rectangle", "text", "blob"), (1, 2.5, 0.5))
     generator = np.random.default_rng(0)
-    drawn = [recipe.draw_kind(generator) for _ in range(4000)]
+    drawn = [draw_name(recipe.masks, recipe.mask_weights, generator) for _ in range(4000)]
     assert [drawn.count(kind) / 4000 for kind in recipe.masks] == pytest.approx([0.25, 0.625, 0.125], abs=0.03)
 
 
 def test_a_list_is_drawn_as_it_always_was():
     recipe = Recipe.of(load_config("quick", [], registries()))
     first, second = np.random.default_rng(5), np.random.default_rng(5)
-    assert [recipe.draw_kind(first) for _ in range(50)] == [
+    assert [draw_name(recipe.masks, recipe.mask_weights, first) for _ in range(50)] == [
         second.choice(("rectangle", "stroke", "blob")) for _ in range(50)]
 
 

@@ -142,6 +142,12 @@ def test_the_plateau_schedule_halves_the_rate_while_auc_does_not_rise(patience, 
     assert column(tmp_path, "learning_rate") == pytest.approx(rates)
 
 
+def test_the_published_plateau_halves_the_rate_while_auc_rises(tmp_path, monkeypatch):
+    fake_scores(monkeypatch, [0.5, 0.6, 0.7, 0.65, 0.4])
+    train(tmp_path, Plain(), epochs=5, schedule="plateau", plateau_patience=0, defects=["plateau-minimises"])
+    assert column(tmp_path, "learning_rate") == pytest.approx([1e-2, 1e-2, 5e-3, 2.5e-3, 1.25e-3])
+
+
 def test_training_ends_when_no_epoch_is_better_and_says_how_long_it_was(tmp_path, monkeypatch):
     states = fake_scores(monkeypatch, [0.5, 0.7, 0.6, 0.7, 0.9])
     trained = train(tmp_path, Plain(), epochs=9, patience=2, accumulate=3)
@@ -247,7 +253,7 @@ def test_validation_methods_paint_validation_pictures_in_turn_and_no_others(chos
         return found
 
     monkeypatch.setattr(ForgeryDataset, "forgery", spy)
-    train(tmp_path, Plain(), validation_methods=chosen)
+    train(tmp_path, Plain(), validation_methods=chosen, pictures=0)
     assert painted == {"train": ["TE"] * 12, "validate": expected}
 
 
@@ -269,6 +275,9 @@ def test_methods_that_chose_the_epoch_count_as_seen(selected):
     (["retrain.optimizer=adamw"], "give adamw a weight_decay"), (["retrain.weight_decay=0.1"], "and adam none"),
     (["retrain.accumulate=0"], "retrain.accumulate = 0"), (["retrain.ema=1.0"], "retrain.ema = 1"),
     (["retrain.patience=0"], "retrain.patience = 0"), (["retrain.clip_norm=0.0"], "retrain.clip_norm = 0"),
+    (["retrain.defects=[plateau-minimises]"], "plateau-minimises needs schedule plateau, not cosine"),
+    (["retrain.defects=[double-sigmoid]", "retrain.focal_weight=0.0"], "double-sigmoid needs focal_weight above 0"),
+    (["retrain.defects=[bayar]"], "retrain.defects.0 = 'bayar': must be 'double-sigmoid', "),
     (["retrain.schedule=step"], "'cosine' or 'plateau'")])
 def test_what_cannot_be_is_refused_in_one_line(overrides, expected):
     with pytest.raises(UserError) as error:

@@ -8,7 +8,7 @@ import giidnet
 from configs.errors import UserError
 from configs.schema import Photos, RunConfig
 from detectors.checkpoints import read_description
-from forgeries.dataset import ForgeryDataset
+from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.photos import find_photos
 from results.protocols import plan
 from retrain import protocols, trainer
@@ -189,3 +189,10 @@ def test_the_retraining_that_the_protocol_asks_for_runs_before_its_benchmark(tmp
     assert not (tmp_path / "g").exists()
 
 
+def test_weights_of_methods_go_with_the_methods():
+    config = configure(protocol="leave-one-method-out", methods=["TE", "NS"])
+    weighed = config.model_copy(update={"forgeries": config.forgeries.model_copy(update={
+        "methods": {"TE": 2.0, "NS": 0.5}})})
+    assert [training_config(weighed, training).forgeries.methods for training in plan(weighed)] == [
+        {"TE": 2.0, "NS": 0.5}, {"NS": 0.5}, {"TE": 2.0}]
+    assert Recipe.of(training_config(weighed, plan(weighed)[0])).method_weights == (2.0, 0.5)

@@ -151,7 +151,7 @@ def test_all_trainees_see_the_same_pictures_in_the_same_order(tmp_path, monkeypa
     made = []
     # Networks that draw different amounts of random numbers must not change what the next one sees.
     monkeypatch.setattr(stage, "create_detector", lambda *_, **__: made.append(Recorder(len(made))) or made[-1])
-    config = configure(detectors=["giidnet-random", "giidnet", "mantranet"])
+    config = configure(detectors=["giidnet-random", "giidnet", "mantranet"], pictures=0)
     write_found(tmp_path / "search" / "genotype.yaml", config)
     run_retrain(config, tmp_path, PHOTOS)
     first, *others = (torch.cat(recorder.seen) for recorder in made)

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from configs.errors import UserError
 from configs.files import read_rows
-from configs.schema import Photos, RunConfig
+from configs.schema import Loss, Photos, RunConfig
 from forgeries.photos import find_photos
 from retrain import trainer
 from retrain.losses import training_loss
@@ -126,15 +126,15 @@ def test_training_lowers_the_loss(tmp_path):
 
 def test_validation_is_that_of_scikit_learn_in_eval_mode_and_moves_nothing():
     module = Tiny()
-    before = deepcopy(module).eval()
+    before, terms = deepcopy(module).eval(), Loss(focal_weight=2.0)
     batches = [(torch.rand(size, 3, 32, 32), torch.eye(32).expand(size, 1, 32, 32)) for size in (2, 1)]
-    figures = trainer.validate(module, batches, torch.device("cpu"), 2.0)
+    figures = trainer.validate(module, batches, torch.device("cpu"), terms)
     with torch.no_grad():
         logits = [(before.logits(images), masks) for images, masks in batches]
     scores = [roc_auc_score(mask.ravel(), one.ravel()) for maps, masks in logits
               for one, mask in zip(maps, masks, strict=True)]
     assert figures["val_auc"] == pytest.approx(sum(scores) / 3)
-    assert figures["val_loss"] == pytest.approx(sum(training_loss(*case, 2.0).item() for case in logits) / 2)
+    assert figures["val_loss"] == pytest.approx(sum(training_loss(*case, terms).item() for case in logits) / 2)
     assert equal(module.state_dict(), before.state_dict()) and module.training
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import UserError
+from configs.load import load_config
 from configs.schema import RunConfig
 from detectors import create_detector
 from forgeries.methods import METHODS
@@ -28,13 +29,13 @@ SPACE = SpaceShape(("relu_sep3", "relu_sep5"), 2, (64, 64), (2, 1), (1, 2))
 FOUND = Genotype((("relu_sep3", "relu_sep5"),) * 2, SPACE, {"strategy": "one-shot", "methods": ["TE", "PM"]})
 DRAWN = Genotype((("relu_sep5", "relu_sep5"),) * 2, SPACE, {"strategy": "drawn at random", "methods": []})
 FIELDS = {"streams": {"switches"}, "attention": {"switches"}, "genotype": {"genotype", "searched"},
-          "loss": {"focal_weight"}, "methods": {"methods"}}
+          "loss": {"loss"}, "methods": {"methods"}}
 
 
-def configure(methods=("TE", "NS"), parts=None, focal_weight=1.0):
+def configure(methods=("TE", "NS"), parts=None, **retrain):
     ablate = {"parts": list(parts)} if parts else {}
     return RunConfig.model_validate({"forgeries": {"methods": list(methods)}, "ablate": ablate,
-                                     "retrain": {"focal_weight": focal_weight}})
+                                     "retrain": retrain})
 
 
 def plan(genotypes=None, **options):
@@ -55,7 +56,7 @@ def test_each_variant_differs_from_the_full_network_in_one_thing():
         assert changed == FIELDS[name.partition("-")[0]], name
     assert found["streams-without-bayar"].switches == {"streams": ["plain", "prefilter"]}
     assert found["attention-without-global"].switches == {"global_attention": False}
-    assert found["loss-without-focal"].focal_weight == 0
+    assert found["loss-without-focal"].loss == {"focal": 0.0, "dice": 0.0}
     assert found["methods-without-TE"].methods == ("NS",)
     assert full.searched and found["methods-without-TE"].searched and not found["genotype-random"].searched
 
@@ -147,3 +148,17 @@ def test_two_names_of_one_method_are_left_out_together(tmp_path):
     found = plan(methods=["TE", *paths], parts=["methods"])
     assert {name: variant.methods for name, variant in found.items() if name != "full"} == {
         "methods-without-TE": tuple(paths), "methods-without-GC": ("TE",)}
+
+
+def test_each_term_of_the_loss_is_left_out_alone():
+    found = plan(parts=["loss"], dice_weight=0.5)
+    assert {name: one.loss for name, one in found.items()} == {
+        "full": {"focal": 1.0, "dice": 0.5}, "loss-without-focal": {"focal": 0.0, "dice": 0.5},
+        "loss-without-dice": {"focal": 1.0, "dice": 0.0}}
+
+
+def test_the_preset_leaves_out_every_part_and_tests_methods_that_it_does_not_train():
+    config = load_config("ablate")
+    found = variants(config, {"random": DRAWN})
+    assert {one.name.partition("-")[0] for one in found} == {"full", *config.ablate.parts} and len(found) > 9
+    assert config.benchmark.protocol == "ablate" and set(config.forgeries.methods) < set(config.benchmark.methods)

@@ -1,0 +1,102 @@
+"""Fine-tuning: trained weights that a training starts from, and parts of a network that stay as they are."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from configs.errors import UserError
+from configs.files import digest
+from detectors.checkpoints import LoadedDetector, load_detector
+from detectors.places import default_weights
+from results.guards import methods_known, perturbations_known, photos_known
+from search_space.genotype import Genotype, genotype_from_dict
+
+
+def find_start(spec: str) -> Path:
+    """File of the weights that `spec` stands for: a `model.safetensors`, its folder, or a detector's name.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = Path(spec) if Path(spec).exists() else default_weights(spec)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def start_genotype(spec: str) -> Genotype:
+    """The genotype of the network that was trained.
+
+    Raises:
+        UserError: as `find_start` and `load_detector`; or the network has none.
+    """
+    loaded = load_detector(find_start(spec))
+    if "genotype" not in loaded.options:
+        raise UserError(f"retrain.start = {spec}: weights of {loaded.name}, which has no genotype; name one with "
+                        "--genotype FILE")
+    return genotype_from_dict(loaded.options["genotype"], spec)
+
+
+def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
+    """Gives `module` the weights of `spec` that have a name and a shape of its own, and says on stderr how many.
+
+    Raises:
+        UserError: as `find_start` and `load_detector`; or no parameter fits.
+    """
+    path = find_start(spec)
+    loaded = load_detector(path)
+    there, own = loaded.module.state_dict(), module.state_dict()
+    fitting = {key: value for key, value in there.items() if key in own and own[key].shape == value.shape}
+    names = [name for name, _ in module.named_parameters()]
+    left = [name for name in names if name not in fitting]
+    if len(left) == len(names):
+        raise UserError(f"retrain.start = {spec}: weights of {loaded.name} that have nothing in common with {title}; "
+                        "name weights of the same network, with its retrain.width and genotype")
+    module.load_state_dict(fitting, strict=False)
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    print(f"retrain {title}: starts from {path}, {len(names) - len(left)} of {len(names)} tensors of weights"
+          + (f"; not there, or of another shape: {', '.join(left[:3])}{more}" if left else ""),
+          file=sys.stderr, flush=True)
+    return loaded
+
+
+def add_start(provenance: dict[str, Any], spec: str, start: LoadedDetector) -> dict[str, Any]:
+    """`provenance` of a training with what the weights that it started from had seen, which it has seen as well.
+
+    `start` has the digest of their file, whose header is their own provenance; their `methods` and `perturbations`,
+    each None where they do not say; and whether all their photographs are known. These stand among `photos`.
+    """
+    path, before = find_start(spec), start.provenance
+    known = {photo["digest"] for entries in provenance["photos"].values() for photo in entries}
+    others = {photo["digest"]: photo for entries in before["photos"].values() for photo in entries
+              if photo["digest"] not in known}
+    return {**provenance, "photos": {**provenance["photos"], **({"start": list(others.values())} if others else {})},
+            "start": {"name": Path(spec).name, "sha256": digest(path), "detector": start.name,
+                      "methods": methods_known(before), "perturbations": perturbations_known(before),
+                      "photos": photos_known(before)}}
+
+
+def freeze(module: nn.Module, parts: Sequence[str]) -> None:
+    """Takes `parts`, names of modules such as `extraction` or `extraction.0`, out of the training: no gradients, and
+    their batch norms use and keep their running statistics. To be called whenever `module` was put into training mode.
+
+    Raises:
+        UserError: no part of that name, or nothing is left to train.
+    """
+    names = dict(module.named_modules())
+    for part in parts:
+        if not part or part not in names:
+            raise UserError(f"retrain.freeze = {part}: no such part of this network; there are "
+                            f"{', '.join(_near(part, names))}")
+        names[part].eval().requires_grad_(False)
+    if parts and not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UserError(f"retrain.freeze = [{', '.join(parts)}]: nothing is left to train; freeze less")
+
+
+def _near(part: str, names: Mapping[str, nn.Module]) -> list[str]:
+    """What there is instead: the parts of the nearest place above that has some."""
+    place = part.rpartition(".")[0]
+    while place not in names or not any(names[place].children()):
+        place = place.rpartition(".")[0]
+    return [".".join(filter(None, (place, name))) for name, _ in names[place].named_children()]

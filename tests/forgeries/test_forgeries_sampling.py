@@ -1,0 +1,66 @@
+"""How often each method is drawn: uniformly, by weight, in equal shares of families."""
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from configs.load import dump_config, load_config
+from configs.schema import Photos
+from forgeries.dataset import Recipe, draw_name, make_forgery
+from forgeries.photos import find_photos
+from giidnet import registries
+
+
+def recipe_of(*overrides):
+    return Recipe.of(load_config("quick", overrides, registries()))
+
+
+@pytest.mark.parametrize("overrides, expected", [
+    (["forgeries.methods=[TE,NS,GC-S]"], None),
+    (["forgeries.methods={TE: 3, NS: 3}"], None),
+    (["forgeries.methods={TE: 3, NS: 1, GC-S: 4}"], [3 / 8, 1 / 8, 4 / 8]),
+    # Two families in equal shares, whatever the number of their methods, and weights within each.
+    (["forgeries.methods=[TE,NS,PM,GC-S]", "forgeries.sampling=families"], [1 / 6, 1 / 6, 1 / 6, 1 / 2]),
+    (["forgeries.methods={TE: 3, RS-N2: 1, NS: 1, GC-S: 9}", "forgeries.sampling=families"],
+     [3 / 8, 1 / 20, 1 / 8, 9 / 20]),
+    (["forgeries.methods=[TE,NS]", "forgeries.sampling=families"], None)])
+def test_shares_of_methods(overrides, expected):
+    recipe = recipe_of(*overrides)
+    if expected is None:
+        assert recipe.method_weights is None
+    else:
+        assert np.divide(recipe.method_weights, sum(recipe.method_weights)) == pytest.approx(expected)
+
+
+def test_methods_are_drawn_by_weight():
+    generator = np.random.default_rng(0)
+    drawn = [draw_name(("a", "b", "c"), (1, 5, 2), generator) for _ in range(4000)]
+    assert [drawn.count(name) / 4000 for name in "abc"] == pytest.approx([1 / 8, 5 / 8, 2 / 8], abs=0.03)
+
+
+def test_weights_change_who_paints_and_not_where():
+    photos = find_photos(Photos(), 32).test
+    plain, weighed = (recipe_of("forgeries.image_size=32", "forgeries.cache_gigabytes=0", f"forgeries.methods={value}")
+                      for value in ("[TE,HD]", "{TE: 1, HD: 9}"))
+    cases = [[make_forgery(photos, recipe, 0, "train", 0, index) for index in range(24)] for recipe in (plain, weighed)]
+    assert all((first.mask == second.mask).all() and (first.original == second.original).all()
+               for first, second in zip(*cases, strict=True))
+    uniform, by_weight = ([case.method for case in some].count("TE") for some in cases)
+    assert 6 <= uniform <= 18 and by_weight <= 6
+
+
+def test_weights_are_read_back(tmp_path):
+    config = load_config("quick", ["forgeries.methods={TE: 1, PM: 2.5}", "forgeries.sampling=families"], registries())
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "config.yaml", names=registries()) == config
+
+
+@pytest.mark.parametrize("override, expected", [
+    ("forgeries.methods={TE: 0}", "forgeries.methods.TE = 0: must be greater than 0"),
+    ("forgeries.methods={XX: 1}", "forgeries.methods.XX = 'XX': must be one of TE"),
+    ("forgeries.methods={}", "forgeries.methods: "), ("forgeries.methods=TE", "forgeries.methods = 'TE': "),
+    ("forgeries.sampling=kinds", "forgeries.sampling = 'kinds': must be 'uniform' or 'families'")])
+def test_wrong_weights_are_told_in_one_line(override, expected):
+    with pytest.raises(UserError) as error:
+        load_config("quick", [override], registries())
+    assert str(error.value).startswith(expected) and "\n" not in str(error.value)
