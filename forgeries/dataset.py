@@ -137,8 +137,8 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
         painted = (recipe.cache.paint if recipe.cache else Method.paint)(painter, original, mask, chance)
     after = Perturbed(painted, mask, "none") if perturbation == "none" else perturb(
         painted, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))
-    return Forgery(after.image, after.mask, original, AUTHENTIC if unforged else painter.name, mask_kind, perturbation, after.applied, photo.name,
-                   photo.source, photo.digest)
+    return Forgery(after.image, after.mask, original, AUTHENTIC if unforged else painter.name, mask_kind, perturbation,
+                   after.applied, photo.name, photo.source, photo.digest)
 
 
 @cached(LRUCache(DECODED_BYTES, lambda pixels: pixels.nbytes))

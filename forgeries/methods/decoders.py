@@ -75,7 +75,8 @@ def _resynthesise(picture: "Tensor", generator: np.random.Generator) -> "Tensor"
             code = code + _normal(generator, code.shape) * spread * generator.uniform(0.02, 0.3)
         case _:
             pass
-    kind, activation = str(generator.choice(UPS)), generator.choice([F.relu, F.elu, F.gelu, F.silu, F.softsign])
+    activations = (F.relu, F.elu, F.gelu, F.silu, F.softsign)
+    kind, activation = str(generator.choice(UPS)), activations[generator.integers(len(activations))]
     hidden = int(generator.integers(8, 17))
     kernel = int(generator.choice((3, 3, 5)))
     ridge = 10 ** generator.uniform(-5, -2)
