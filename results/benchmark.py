@@ -165,8 +165,8 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
         write_atomic(out / "curves.safetensors", save(curves))
         write_rows(out / "thresholds.csv", VALIDATION, [
             {"detector": entry.name, "seed": entry.seed, "threshold": _exact(found.pixel),
-             "image_threshold": _exact(found.image), "pictures": found.pictures, "authentic": found.authentic,
-             "methods": " ".join(found.methods)}
+             "quiet_threshold": _exact(found.quiet), "image_threshold": _exact(found.image),
+             "pictures": found.pictures, "authentic": found.authentic, "methods": " ".join(found.methods)}
             for entry in bench.entries if (found := bench.thresholds.get(entry.label, Threshold()))])
         shutil.rmtree(out / "gallery", ignore_errors=True)
         for one, ranks in chosen.items():
