@@ -741,6 +741,11 @@ def _modules(networks: "dict[str, LoadedDetector]") -> "dict[str, nn.Module]":
     return {name: found.module for name, found in networks.items()}
 
 
+def _thresholds(networks: "dict[str, LoadedDetector]") -> dict[str, float]:
+    """Those that weights carry."""
+    return {name: found.provenance["threshold"] for name, found in networks.items() if "threshold" in found.provenance}
+
+
 def weights_options(command: Callable[..., None]) -> Callable[..., None]:
     """--detector and --weights, of which there may be several."""
     for decorate in (
@@ -780,8 +785,7 @@ def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Pa
     from detectors.detect import detect as look
     networks = _networks(checkpoints, device)
     folders = any(Path(path).is_dir() for path in paths)
-    own = {name: found.provenance["threshold"] for name, found in networks.items() if "threshold" in found.provenance}
-    options = Options(0.5, raw, tile, own) if threshold is None else Options(threshold, raw, tile)
+    options = Options(0.5, raw, tile, _thresholds(networks)) if threshold is None else Options(threshold, raw, tile)
     count, errors = look(files, _modules(networks), out, options, folders)
     for line in errors:
         click.echo(f"skipped {line}", err=True)
@@ -812,7 +816,8 @@ def serve(detectors: tuple[str, ...], weights: tuple[Path, ...], host: str, port
         if not is_loopback(host):
             click.echo(f"giidnet: {host} can be reached from other machines, and there is no authentication", err=True)
         click.echo(f"{address(host, listening)} (Ctrl-C ends)")
-        answer(build_app(_modules(networks), Limits(limit, pixels), host), listening)
+        app = build_app(_modules(networks), Limits(limit, pixels), host, _thresholds(networks))
+        answer(app, listening)
 
 
 @cli.group("weights")
