@@ -83,7 +83,7 @@ def publish(checkpoint: Path, name: str, out: Path, threshold: float | None = No
     if found := next(local_paths(description), None):
         raise UserError(f"{file}: its description names a place on this machine: {found}")
     state = {key: rounded(value, key, file) for key, value in loaded.module.state_dict().items()}
-    data = save(state, {"giidnet": json.dumps(description, sort_keys=True)})
+    data = save(state, {"giidnet": json.dumps(description, sort_keys=True, separators=(",", ":"))})
     limit = LIMITS.get(name, Limit())
     if len(data) > limit.megabytes * 1e6 or description["parameters"] > (limit.parameters or math.inf):
         most = f"{limit.megabytes:g} MB" + (f" and {limit.parameters:,} parameters" if limit.parameters else "")
@@ -157,16 +157,17 @@ def _checked(provenance: Mapping[str, Any], file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: does not say all that it was trained on ({', '.join(missing)}); publish a checkpoint "
                         "of 'giidnet retrain'")
     config = {key: value for key, value in provenance["config"].items() if key not in ELSEWHERE}
-    return {**provenance, "config": config}
+    # A text with a slash is a path there, which means nothing elsewhere even where it is relative.
+    return {**provenance, "config": without_places(config, re.compile("[^/]*/"))}
 
 
-def without_places(value: Any) -> Any:
-    """The same JSON value with the last part alone of each text that is an absolute path."""
+def without_places(value: Any, path: re.Pattern[str] = LOCAL) -> Any:
+    """The same JSON value with the last part alone of each text that begins as `path`, by default an absolute one."""
     if isinstance(value, Mapping):
-        return {key: without_places(entry) for key, entry in value.items()}
+        return {key: without_places(entry, path) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [without_places(entry) for entry in value]
-    return Path(value).name if isinstance(value, str) and LOCAL.match(value) else value
+        return [without_places(entry, path) for entry in value]
+    return Path(value).name if isinstance(value, str) and path.match(value) else value
 
 
 def local_paths(value: Any) -> Iterator[str]:

@@ -41,7 +41,7 @@ PROVENANCE = {
     "methods": ["TE", "RS-T2"], "perturbations": ["none", "jpeg-75"], "photos": {"train": [PHOTO], "val": []},
     "image_size": 64, "seed": 7, "git_revision": "0123456789ab", "versions": {"torch": "2.9.0"},
     "selected_on": {"methods": ["NS"], "photos": True},
-    "config": {"seed": 7, "photos": {"train": ["/home/somebody/photos/train"], "shrink": [0.5, 0.75]},
+    "config": {"seed": 7, "photos": {"train": ["/home/somebody/photos/train", "../data/large"], "shrink": [0.5, 0.75]},
                "retrain": {"genotype": "~/runs/a/search/genotype.yaml", "epochs": 2},
                "search": {"storage": "postgresql://me:secret@host/db"}, "benchmark": {"data": "/data/real"}}}
 
@@ -114,7 +114,7 @@ def test_what_was_trained_on_stays_and_what_is_of_the_machine_goes(checkpoint, w
     unchanged = set(PROVENANCE) - {"config"}
     assert {key: told[key] for key in unchanged} == {key: PROVENANCE[key] for key in unchanged}
     assert told["threshold"] == 0.25
-    assert told["config"] == {"seed": 7, "photos": {"train": ["train"], "shrink": [0.5, 0.75]},
+    assert told["config"] == {"seed": 7, "photos": {"train": ["train", "large"], "shrink": [0.5, 0.75]},
                               "retrain": {"genotype": "genotype.yaml", "epochs": 2}}
 
 
