@@ -220,6 +220,7 @@ def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete:
         detectors.setdefault(entry.name, []).append({
             "seed": int(entry.seed) if entry.seed else None, "spec": entry.spec, "kind": source.kind,
             "detector": source.detector, "digest": source.digest or "", "parameters": source.parameters,
+            "threshold": trained.get("threshold"),
             "trained_on": {"methods": trained["methods"], "perturbations": trained["perturbations"],
                            "photographs": photographs, "pictures_seen": trained.get("pictures_seen"),
                            "group": protocol.get("group"), "trainee": protocol.get("trainee")}})

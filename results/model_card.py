@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UserError
 from configs.files import write_atomic
 from results.bench_tables import after, false_alarms, scores
 from results.bench_view import AUTHENTIC, Bench, read_bench
 from results.export import markdown
+from results.metrics import Curve
 from results.tables import is_mean
 
 BEGIN = "<!-- tables: written by 'giidnet weights card', do not edit -->"
@@ -33,7 +35,8 @@ def write_card(path: Path, folders: Sequence[Path]) -> None:
 
 def block(folder: Path) -> str:
     """Markdown of one run: AUC by detector and method with intervals after each perturbation, what is flagged in
-    authentic pictures, how many pictures they are of, and on what each detector was trained.
+    authentic pictures, how many pictures they are of, on what each detector was trained, and what it flags at the
+    threshold that its weights carry.
 
     Raises:
         UserError: the run has no results.
@@ -43,7 +46,7 @@ def block(folder: Path) -> str:
         raise UserError(f"{folder}: no results of a benchmark there (results/summary.csv)")
     sheets = [scores(bench, "auc", perturbation) for perturbation in bench.perturbations if bench.methods]
     parts = [f"### {folder.resolve().name}", *map(markdown, [*sheets, *false_alarms(bench)]), _counts(bench),
-             _trainings(bench)]
+             _trainings(bench), _at_own_thresholds(bench)]
     return "\n\n".join(part.strip() for part in parts if part)
 
 
@@ -61,8 +64,32 @@ def _trainings(bench: Bench) -> str:
     """A line for each detector."""
     lines = []
     for name in bench.detectors:
-        size = next((entry.get("parameters") for entry in bench.about.get("detectors", {}).get(name, ())), None)
+        size = _told(bench, name, "parameters")
         methods = bench.trainings.get(name, {}).get("methods")
         lines.append(f"- `{name}`" + f", {size:,} parameters" * bool(size) + ": trained on " + (
             "unknown methods" if methods is None else ", ".join(methods) or "nothing"))
     return "\n".join(lines)
+
+
+def _at_own_thresholds(bench: Bench) -> str:
+    """A sentence for each detector whose weights carry a threshold, from the pooled pixels of the first perturbation:
+    they are in histograms, so that any threshold can be asked for, but without intervals."""
+    lines = []
+    pooled = {method: bench.histograms([method]) for method in (*bench.methods, AUTHENTIC)}
+    for name in bench.detectors:
+        threshold = _told(bench, name, "threshold")
+        if threshold is None:
+            continue
+        counts = {method: Curve(found[name]).at(threshold) for method, found in pooled.items() if name in found}
+        flagged = [f"{float(counts[AUTHENTIC].false_alarm):.1%} of the area of authentic pictures"] \
+            if AUTHENTIC in counts else []
+        painted = [f"{method} {float(one.recall):.0%}" for method, one in counts.items() if method != AUTHENTIC]
+        flagged += [f"of the area that was inpainted by {', '.join(painted)}"] if painted else []
+        lines.append(f"- At the threshold that its weights carry, {threshold:.4g}, `{name}` flags "
+                     f"{', and '.join(flagged)} (all pixels pooled).")
+    return "\n".join(lines)
+
+
+def _told(bench: Bench, name: str, key: str) -> Any:
+    """What `benchmark.json` says of a detector, of several seeds of the first; None where it does not."""
+    return next((entry.get(key) for entry in bench.about.get("detectors", {}).get(name, ())), None)

@@ -1,11 +1,17 @@
 """The generated block of a model card."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 from synthetic import METHODS, Shape, write_run
 
 from configs.errors import UserError
-from configs.files import read_rows
+from configs.files import read_rows, write_atomic, write_json
 from giidnet import main
+from results.metrics import EDGES
 from results.model_card import BEGIN, END, block, write_card
 
 TEXT = f"# Card\n\nBefore.\n\n{BEGIN}\n\nold tables\n\n{END}\n\nAfter.\n"
@@ -48,6 +54,24 @@ def test_every_number_of_the_block_is_one_of_the_summary(runs):
     assert "2 test photographs are in its train split" in text and "Authentic" not in block(runs[1])
 
 
+def test_shares_at_the_threshold_that_weights_carry(tmp_path):
+    run = write_run(tmp_path / "run", Shape(("giidnet", "ela"), METHODS[:2], gallery=False))
+    assert "threshold that its weights carry" not in block(run)
+    about = json.loads((run / "results" / "benchmark.json").read_text())
+    about["detectors"]["giidnet"][0]["threshold"] = float(EDGES[500])
+    write_json(run / "results" / "benchmark.json", about)
+    curves = load_file(run / "results" / "curves.safetensors")
+    curves["giidnet\t\tnone\tauthentic"] = np.stack([np.arange(1024), np.zeros(1024, int)])
+    write_atomic(run / "results" / "curves.safetensors", save(curves))
+    alarm = sum(range(500, 1024)) / sum(range(1024))
+    found = [curves[f"giidnet\t\tnone\t{method}"][1] for method in METHODS[:2]]
+    painted = ", ".join(f"{method} {counts[500:].sum() / counts.sum():.0%}"
+                        for method, counts in zip(METHODS[:2], found, strict=True))
+    (line,) = [line for line in block(run).splitlines() if "threshold that its weights carry" in line]
+    assert line == (f"- At the threshold that its weights carry, {EDGES[500]:.4g}, `giidnet` flags {alarm:.1%} of the "
+                    f"area of authentic pictures, and of the area that was inpainted by {painted} (all pixels pooled).")
+
+
 def test_the_command_and_what_it_refuses(tmp_path, runs, capsys):
     card = tmp_path / "card.md"
     card.write_text(TEXT)
@@ -65,6 +89,5 @@ def test_the_command_and_what_it_refuses(tmp_path, runs, capsys):
 
 
 def test_the_card_of_the_project_has_the_block():
-    from pathlib import Path
     text = (Path(__file__).parents[2] / "docs" / "model-card.md").read_text()
     assert text.count(BEGIN) == text.count(END) == 1
