@@ -1,6 +1,7 @@
 """The tables of a model card, from what benchmarks left."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,50 +47,37 @@ def block(folder: Path) -> str:
         raise UserError(f"{folder}: no results of a benchmark there (results/summary.csv)")
     sheets = [scores(bench, "auc", perturbation) for perturbation in bench.perturbations if bench.methods]
     parts = [f"### {folder.resolve().name}", *map(markdown, [*sheets, *false_alarms(bench)]), _counts(bench),
-             _trainings(bench), _at_own_thresholds(bench)]
+             "\n".join(_detectors(bench))]
     return "\n\n".join(part.strip() for part in parts if part)
 
 
 def _counts(bench: Bench) -> str:
-    """How many pictures and photographs each method has."""
+    """How many pictures and photographs each method has, and what guards found; of paths the last part."""
     found = {row["method"]: f"{row['method']} {row['count']} of {row['sources']}" for row in bench.first(bench.summary)
              if not is_mean(row["method"])}
     forged = [text for method, text in found.items() if method != AUTHENTIC]
     told = [*forged, *([found[AUTHENTIC]] if AUTHENTIC in found else [])]
+    guards = "; ".join(re.sub(r"\S*/(?=\S)", "", finding["what"]) for finding in bench.about.get("guards", ()))
     return f"Pictures and the photographs that they are made of{after(bench.perturbations[0])}: {', '.join(told)}. " \
-           f"Guards: {'; '.join(finding['what'] for finding in bench.about.get('guards', ())) or 'nothing found'}."
+           f"Guards: {guards or 'nothing found'}."
 
 
-def _trainings(bench: Bench) -> str:
-    """A line for each detector."""
-    lines = []
-    for name in bench.detectors:
-        size = _told(bench, name, "parameters")
-        methods = bench.trainings.get(name, {}).get("methods")
-        lines.append(f"- `{name}`" + f", {size:,} parameters" * bool(size) + ": trained on " + (
-            "unknown methods" if methods is None else ", ".join(methods) or "nothing"))
-    return "\n".join(lines)
-
-
-def _at_own_thresholds(bench: Bench) -> str:
-    """A sentence for each detector whose weights carry a threshold, from the pooled pixels of the first perturbation:
-    they are in histograms, so that any threshold can be asked for, but without intervals."""
-    lines = []
+def _detectors(bench: Bench) -> Iterator[str]:
+    """A line for each: size, training, and what it flags at the threshold that its weights carry. The latter is from
+    pooled histograms, which can be asked for any threshold but give no intervals."""
     pooled = {method: bench.histograms([method]) for method in (*bench.methods, AUTHENTIC)}
     for name in bench.detectors:
-        threshold = _told(bench, name, "threshold")
-        if threshold is None:
-            continue
-        counts = {method: Curve(found[name]).at(threshold) for method, found in pooled.items() if name in found}
-        flagged = [f"{float(counts[AUTHENTIC].false_alarm):.1%} of the area of authentic pictures"] \
-            if AUTHENTIC in counts else []
-        painted = [f"{method} {float(one.recall):.0%}" for method, one in counts.items() if method != AUTHENTIC]
-        flagged += [f"of the area that was inpainted by {', '.join(painted)}"] if painted else []
-        lines.append(f"- At the threshold that its weights carry, {threshold:.4g}, `{name}` flags "
-                     f"{', and '.join(flagged)} (all pixels pooled).")
-    return "\n".join(lines)
-
-
-def _told(bench: Bench, name: str, key: str) -> Any:
-    """What `benchmark.json` says of a detector, of several seeds of the first; None where it does not."""
-    return next((entry.get(key) for entry in bench.about.get("detectors", {}).get(name, ())), None)
+        about: Mapping[str, Any] = next(iter(bench.about.get("detectors", {}).get(name, ())), {})
+        methods, size, threshold = (bench.trainings.get(name, {}).get("methods"), about.get("parameters"),
+                                    about.get("threshold"))
+        text = f"- `{name}`" + f", {size:,} parameters" * bool(size) + ": trained on " + (
+            "unknown methods" if methods is None else ", ".join(methods) or "nothing")
+        if threshold is not None:
+            counts = {method: Curve(found[name]).at(threshold) for method, found in pooled.items() if name in found}
+            parts = [f"{float(counts[AUTHENTIC].false_alarm):.1%} of the area of authentic pictures"] \
+                if AUTHENTIC in counts else []
+            painted = [f"{method} {float(one.recall):.0%}" for method, one in counts.items() if method != AUTHENTIC]
+            parts += [f"of the area that was inpainted by {', '.join(painted)}"] if painted else []
+            text += f". At the threshold that its weights carry, {threshold:.4g}, it flags {', and '.join(parts)} " \
+                    "(all pixels pooled)."
+        yield text

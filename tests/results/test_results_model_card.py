@@ -68,8 +68,19 @@ def test_shares_at_the_threshold_that_weights_carry(tmp_path):
     painted = ", ".join(f"{method} {counts[500:].sum() / counts.sum():.0%}"
                         for method, counts in zip(METHODS[:2], found, strict=True))
     (line,) = [line for line in block(run).splitlines() if "threshold that its weights carry" in line]
-    assert line == (f"- At the threshold that its weights carry, {EDGES[500]:.4g}, `giidnet` flags {alarm:.1%} of the "
-                    f"area of authentic pictures, and of the area that was inpainted by {painted} (all pixels pooled).")
+    assert line == (f"- `giidnet`, 1,000 parameters: trained on TE, NS. At the threshold that its weights carry, "
+                    f"{EDGES[500]:.4g}, it flags {alarm:.1%} of the area of authentic pictures, and of the area that "
+                    f"was inpainted by {painted} (all pixels pooled).")
+
+
+def test_no_folder_of_the_machine_comes_into_the_card(tmp_path):
+    run = write_run(tmp_path / "run", Shape(("giidnet",), METHODS[:1], gallery=False))
+    about = json.loads((run / "results" / "benchmark.json").read_text())
+    about["guards"][0]["what"] = "/home/somebody/data/real: origin of the pictures is not known"
+    write_json(run / "results" / "benchmark.json", about)
+    text = block(run)
+    assert "Guards: real: origin of the pictures is not known; trained on TE, NS." in text
+    assert "somebody" not in text and str(tmp_path) not in text
 
 
 def test_the_command_and_what_it_refuses(tmp_path, runs, capsys):
