@@ -713,7 +713,7 @@ def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[
 
 
 def _networks(checkpoints: list[tuple[str | None, Path | None]], device: str) -> "dict[str, LoadedDetector]":
-    """Networks by a name of their own: that of the detector or, where several have one, of the checkpoint's place."""
+    """Networks by a name of their own: that of the detector, or where several have one, of the checkpoint's place."""
     from configs.engine import pick_device
     from detectors import DETECTORS, create_detector
     from detectors.checkpoints import LoadedDetector, load_detector
