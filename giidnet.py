@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from configs.load import Names
     from configs.schema import RunConfig
+    from detectors.checkpoints import LoadedDetector
     from forgeries.photos import PhotoSet
 
 PHOTOS = ("split", "name", "source", "digest", "hash", "path", "reason")
@@ -654,8 +655,7 @@ def list_command(what: str, further: tuple[str, ...], source: str | None, previe
         found |= {name: f"{operation.meaning} ({operation.values})" for name, operation in OPERATIONS.items()}
         found |= {f"{GRID}{name}": ", ".join(chains) for name, chains in GRIDS.items()}
     elif what == "detectors":
-        from detectors import DETECTORS, WEIGHTLESS
-        found = {name: text + "; needs no weights" * (name in WEIGHTLESS) for name, (_, text) in DETECTORS.items()}
+        found = _detectors()
     elif what == "strategies":
         from search import STRATEGIES
         found = {name: text for name, (_, text) in STRATEGIES.items()}
@@ -666,9 +666,23 @@ def list_command(what: str, further: tuple[str, ...], source: str | None, previe
         click.echo(f"{name:{width}}  {text}")
 
 
+def _detectors() -> dict[str, str]:
+    """What each detector is, by name, and which weights come with it."""
+    from detectors import DETECTORS, WEIGHTLESS
+    from detectors.places import read_description, shipped
+    found = {name: text + "; needs no weights" * (name in WEIGHTLESS) for name, (_, text) in DETECTORS.items()}
+    for name, path in shipped().items():
+        about = read_description(path)
+        assert about
+        text = found.get(name, f"{about['detector']} of another size")
+        found[name] = f"{text}; comes with weights: {about['parameters']:,} parameters, " \
+                      f"{path.stat().st_size / 1e6:.1f} MB"
+    return found
+
+
 def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[tuple[str | None, Path | None]]:
-    """(detector, checkpoint) of each network to run: given weights, or the default ones of named detectors, which
-    baselines have not (None).
+    """(name, checkpoint) of each network to run: given weights, or the default ones of named detectors, which
+    baselines have not (None). Says which default weights are taken.
 
     Without a name (None), a checkpoint of this project says itself what it is of.
 
@@ -676,14 +690,19 @@ def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[
         UserError: unknown detector, no such file, or numbers that do not fit.
     """
     from detectors import DETECTORS, WEIGHTLESS
-    from detectors.places import default_weights
+    from detectors.places import default_detector, default_weights, known_names, told_weights
     for name in detectors:
-        if name not in DETECTORS:
-            raise UserError(f"detector '{name}': unknown; known are {', '.join(DETECTORS)}")
-        if weights and name in WEIGHTLESS:
+        if name not in known_names():
+            raise UserError(f"detector '{name}': unknown; known are {', '.join(known_names())}")
+        if weights and (name in WEIGHTLESS or name not in DETECTORS):
             raise UserError(f"--detector {name}: takes no --weights; run it alone")
     if not weights:
-        return [(name, None if name in WEIGHTLESS else default_weights(name)) for name in detectors or ("giidnet",)]
+        found = [(name, None if name in WEIGHTLESS else default_weights(name))
+                 for name in detectors or (default_detector(),)]
+        for name, place in found:
+            if place:
+                click.echo(told_weights(name, place), err=True)
+        return list(found)
     for path in weights:
         if not path.exists():
             raise UserError(f"{path}: no such checkpoint")
@@ -693,35 +712,46 @@ def _checkpoints(detectors: tuple[str, ...], weights: tuple[Path, ...]) -> list[
     return list(zip(names, weights, strict=True))
 
 
-def _networks(checkpoints: list[tuple[str | None, Path | None]], device: str) -> "dict[str, nn.Module]":
+def _networks(checkpoints: list[tuple[str | None, Path | None]], device: str) -> "dict[str, LoadedDetector]":
     """Networks by a name of their own: that of the detector, or where several have one, of the checkpoint's place."""
     from configs.engine import pick_device
-    from detectors import create_detector
-    from detectors.checkpoints import load_detector
-    loaded: list[tuple[str, Path | None, nn.Module]] = []
+    from detectors import DETECTORS, create_detector
+    from detectors.checkpoints import LoadedDetector, load_detector
+    loaded: list[tuple[str, Path | None, LoadedDetector]] = []
     for asked, path in checkpoints:
         if path is None:
             assert asked
-            loaded.append((asked, None, create_detector(asked).eval()))
+            loaded.append((asked, None, LoadedDetector(asked, create_detector(asked).eval(), {}, {})))
         else:
-            detector = load_detector(path, pick_device(device), asked)
-            loaded.append((detector.name, path.resolve(), detector.module))
+            # A name may be of shipped weights alone, and of no network.
+            found = load_detector(path, pick_device(device), asked if asked in DETECTORS else None)
+            loaded.append((asked or found.name, path.resolve(), found))
     kinds = [kind for kind, *_ in loaded]
-    networks: dict[str, nn.Module] = {}
-    for name, place, module in loaded:
+    networks: dict[str, LoadedDetector] = {}
+    for name, place, found in loaded:
         if place and kinds.count(name) > 1:
             name = (place.parent if place.name == "model.safetensors" else place).stem
         if name in networks:
             raise UserError(f"--weights: two checkpoints are called {name}; rename one")
-        networks[name] = module
+        networks[name] = found
     return networks
+
+
+def _modules(networks: "dict[str, LoadedDetector]") -> "dict[str, nn.Module]":
+    return {name: found.module for name, found in networks.items()}
+
+
+def _thresholds(networks: "dict[str, LoadedDetector]") -> dict[str, float]:
+    """Those that weights carry."""
+    return {name: found.provenance["threshold"] for name, found in networks.items() if "threshold" in found.provenance}
 
 
 def weights_options(command: Callable[..., None]) -> Callable[..., None]:
     """--detector and --weights, of which there may be several."""
     for decorate in (
         click.option("--weights", multiple=True, type=click.Path(path_type=Path),
-                     help="Checkpoint or its folder; default runs/quick/retrain/NAME or weights/NAME. Repeatable."),
+                     help="Checkpoint or its folder; default runs/quick/retrain/NAME or weights/NAME, or what comes "
+                     "with giidnet. Repeatable."),
         click.option("--detector", "detectors", multiple=True, metavar="NAME",
                      help="Network, see 'giidnet list detectors'; default giidnet. Repeatable."),
     ):
@@ -733,14 +763,14 @@ def weights_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("paths", nargs=-1, required=True)
 @weights_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("detections"), show_default=True)
-@click.option("--threshold", default=0.5, show_default=True, type=FiniteRange(0, 1),
-              help="Probability from which a pixel is flagged.")
+@click.option("--threshold", type=FiniteRange(0, 1),
+              help="Probability from which a pixel is flagged. Default: what the weights say, or 0.5.")
 @click.option("--raw", is_flag=True, help="Also write the map as float32 .npy.")
 @click.option("--tile", type=click.IntRange(0), help="Side of the tiles that larger pictures are cut into; 0 never "
               "cuts. Default: what the network does in bounded memory.")
 @device_option
 def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Path, ...], out: Path,
-           threshold: float, raw: bool, tile: int | None, device: str) -> None:
+           threshold: float | None, raw: bool, tile: int | None, device: str) -> None:
     """Write a heat map and an overlay of each picture, and detections.csv.
 
     PATHS are pictures, folders or patterns such as 'photos/*.jpg'. A folder, or several detectors, also give
@@ -755,7 +785,8 @@ def detect(paths: tuple[str, ...], detectors: tuple[str, ...], weights: tuple[Pa
     from detectors.detect import detect as look
     networks = _networks(checkpoints, device)
     folders = any(Path(path).is_dir() for path in paths)
-    count, errors = look(files, networks, out, Options(threshold, raw, tile), folders)
+    options = Options(0.5, raw, tile, _thresholds(networks)) if threshold is None else Options(threshold, raw, tile)
+    count, errors = look(files, _modules(networks), out, options, folders)
     for line in errors:
         click.echo(f"skipped {line}", err=True)
     if not count:
@@ -785,12 +816,13 @@ def serve(detectors: tuple[str, ...], weights: tuple[Path, ...], host: str, port
         if not is_loopback(host):
             click.echo(f"giidnet: {host} can be reached from other machines, and there is no authentication", err=True)
         click.echo(f"{address(host, listening)} (Ctrl-C ends)")
-        answer(build_app(networks, Limits(limit, pixels), host), listening)
+        app = build_app(_modules(networks), Limits(limit, pixels), host, _thresholds(networks))
+        answer(app, listening)
 
 
 @cli.group("weights")
 def weights_group() -> None:
-    """Checkpoints of others."""
+    """Checkpoints of others, and weights that come with this project."""
 
 
 @weights_group.command("import")
@@ -814,6 +846,44 @@ def import_weights(file: Path, detector: str, out: Path | None, methods: tuple[s
     click.echo(f"{detector}: {(out / 'model.safetensors').resolve()}")
 
 
+@weights_group.command("publish")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What they are called, such as giidnet or giidnet-small.")
+@click.option("--threshold", type=FiniteRange(0, 1), help="Probability from which 'giidnet detect' flags a pixel.")
+@click.option("--thresholds", type=click.Path(path_type=Path), metavar="FILE",
+              help="Take it from the results/thresholds.csv of a benchmark of this checkpoint: quiet_threshold.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; default detectors/weights of this code.")
+def publish_weights(checkpoint: Path, name: str, threshold: float | None, thresholds: Path | None,
+                    out: Path | None) -> None:
+    """For developers: turn CHECKPOINT, a folder of 'giidnet retrain', into weights that come with giidnet.
+
+    They are stored as float16, with what they were trained on and nothing of this machine.
+    """
+    if threshold is not None and thresholds:
+        raise UserError("weights publish: give --threshold or --thresholds, not both")
+    if not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such checkpoint")
+    from detectors.places import WEIGHTS
+    out = out or WEIGHTS
+    from detectors.publish import chosen_threshold, publish
+    found = publish(checkpoint, name, make_folder(out), chosen_threshold(thresholds, checkpoint) if thresholds
+                    else threshold)
+    click.echo(f"{name}: {found.parameters:,} parameters, {found.size:,} bytes; a map differs from the checkpoint's by "
+               f"{found.largest_difference:.1e} at most, {found.mean_difference:.1e} in the mean")
+    click.echo(f"{found.path.resolve()}")
+
+
+@weights_group.command("card")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--card", type=click.Path(path_type=Path), default=Path("docs/model-card.md"), show_default=True,
+              help="Markdown file with a block for the tables.")
+def write_model_card(runs: tuple[Path, ...], card: Path) -> None:
+    """For developers: write the tables of benchmark RUNS into the model card."""
+    from results.model_card import write_card
+    write_card(card, runs)
+    click.echo(f"{card.resolve()}")
+
+
 @cli.command()
 @weights_options
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
@@ -824,7 +894,7 @@ def export(detectors: tuple[str, ...], weights: tuple[Path, ...], kind: str, out
         raise UserError("export takes one network at a time")
     checkpoints = _checkpoints(detectors, weights)
     from detectors.export import export_onnx
-    ((name, module),) = _networks(checkpoints, "cpu").items()
+    ((name, module),) = _modules(_networks(checkpoints, "cpu")).items()
     out = out or Path(f"{name}.onnx")
     make_folder(out.parent)
     for height, width, difference in export_onnx(module, out):

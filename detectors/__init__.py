@@ -44,6 +44,21 @@ def list_detectors() -> list[str]:
     return list(DETECTORS)
 
 
+def load_shipped(name: str) -> "nn.Module":
+    """The detector `name` with the weights that come with this project, in eval mode, float32, on the CPU; `giidnet
+    list detectors` names those that there are.
+
+    Raises:
+        UserError: none of that name.
+    """
+    from detectors.places import shipped
+    found = shipped()
+    if name not in found:
+        raise UserError(f"detector '{name}': comes with no weights; those that do are {', '.join(found) or 'none'}")
+    from detectors.checkpoints import load_detector
+    return load_detector(found[name]).module
+
+
 def create_detector(name: str, checkpoint_path: str | Path | None = None, **options: Any) -> "nn.Module":
     """A detector by name; with `checkpoint_path` with trained weights: a `model.safetensors` or its
     folder, or a published checkpoint of that network (`.pth`, `.pt`, `.safetensors`).

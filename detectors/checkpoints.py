@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
 from configs.errors import UserError
 from configs.files import digest, write_atomic, write_json
 from detectors import PUBLISHED, create_detector
+from detectors.places import read_description
 from detectors.published import check_keys, read_state, translate
 from search_space.cost import count_parameters
 
@@ -84,19 +84,3 @@ def import_published(path: Path, name: str, device: str | torch.device = "cpu",
     provenance = {"imported": {"file": path.name, "sha256": digest(path)}, "photos": {},
                   "methods": list(methods) if methods else None, "perturbations": None}
     return LoadedDetector(name, module.to(device).eval(), {}, provenance)
-
-
-def read_description(path: Path) -> dict[str, Any] | None:
-    """Name, options, parameters and provenance, from the header that `save_detector` wrote; None in another's file.
-
-    Raises:
-        UserError: a damaged safetensors file.
-    """
-    if path.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get("giidnet")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors checkpoint ({error})") from None
-    return None if header is None else json.loads(header)

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -18,19 +18,24 @@ from detectors.inference import MINIMUM_SIDE, Findings, default_tile, findings, 
 from detectors.places import unique_stems
 from detectors.sheet import Thumbnail, contact_sheets
 
-DETECTIONS = ("image", "detector", "width", "height", "score", "flagged_fraction", "largest_region", "region_left",
-              "region_top", "region_width", "region_height", "seconds", "map", "overlay", "error")
+DETECTIONS = ("image", "detector", "width", "height", "score", "threshold", "flagged_fraction", "largest_region",
+              "region_left", "region_top", "region_width", "region_height", "seconds", "map", "overlay", "error")
 SECONDS_BETWEEN_SAVES = 5.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to look: flag from `threshold` on, also write raw maps, side of the tiles (None: the detector's own,
-    0: never cut)."""
+    """How to look: flag from `threshold` on, or from those of `thresholds` by detector; also write raw maps; side of
+    the tiles (None: the detector's own, 0: never cut)."""
 
     threshold: float = 0.5
     raw: bool = False
     tile: int | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def threshold_of(self, detector: str) -> float:
+        """The probability from which this detector flags a pixel."""
+        return self.thresholds.get(detector, self.threshold)
 
 
 def detect(files: Sequence[Path], detectors: Mapping[str, nn.Module], out: Path, options: Options,
@@ -49,7 +54,8 @@ def detect(files: Sequence[Path], detectors: Mapping[str, nn.Module], out: Path,
         for path in files:
             try:
                 image = _read(path)
-                results = [(name, *_look(module, image, options, progress)) for name, module in detectors.items()]
+                results = [(name, *_look(module, image, options, options.threshold_of(name), progress))
+                           for name, module in detectors.items()]
             except (UserError, RuntimeError, MemoryError) as error:
                 errors.append(str(error).splitlines()[0] if isinstance(error, UserError) else f"{path}: {error!r}")
                 rows.append({"image": path, "error": errors[-1].removeprefix(f"{path}: ")})
@@ -58,10 +64,11 @@ def detect(files: Sequence[Path], detectors: Mapping[str, nn.Module], out: Path,
             overlays = []
             for name, probability, found, seconds in results:
                 stem = out / (f"{stems[path]}_{name}" if several else stems[path])
-                overlays.append(overlay(image, probability, options.threshold))
+                overlays.append(overlay(image, probability, options.threshold_of(name)))
                 _write_maps(stem, probability, overlays[-1], options.raw)
                 rows.append({"image": path, "detector": name, "width": image.shape[1], "height": image.shape[0],
-                             **_figures(found), "seconds": f"{seconds:.3f}", "map": f"{stem.name}_map.png",
+                             "threshold": f"{options.threshold_of(name):.6g}", **_figures(found),
+                             "seconds": f"{seconds:.3f}", "map": f"{stem.name}_map.png",
                              "overlay": f"{stem.name}_overlay.png"})
             if sheets or several:
                 scores = [found.score for _, _, found, _ in results]
@@ -85,14 +92,14 @@ def _read(path: Path) -> np.ndarray:
     return image
 
 
-def _look(module: nn.Module, image: np.ndarray, options: Options,
+def _look(module: nn.Module, image: np.ndarray, options: Options, threshold: float,
           progress: Progress) -> tuple[np.ndarray, Findings, float]:
     """Map, findings, seconds."""
     started = time.perf_counter()
     tile = default_tile(module) if options.tile is None else options.tile
     probability = predict_map(module, image, tile or None,
                               lambda done, count: progress.update(0, tile=f"{done}/{count}"))
-    return probability, findings(probability, options.threshold), time.perf_counter() - started
+    return probability, findings(probability, threshold), time.perf_counter() - started
 
 
 def _figures(found: Findings) -> dict[str, object]:

@@ -1,11 +1,17 @@
 """Where pictures and weights are, and what maps are called. Imports nothing heavy: mistakes are told at once."""
 
 import glob
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UserError
 from configs.files import PICTURE_SUFFIXES
+from detectors import DETECTORS
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Weights that come with this project: `<name>.safetensors`, as `giidnet weights publish` writes them."""
 
 
 def find_pictures(places: Sequence[str]) -> list[Path]:
@@ -36,18 +42,63 @@ def _pictures(place: str) -> Iterator[Path]:
         raise UserError(f"{path}: no such file or folder")
 
 
+def shipped() -> dict[str, Path]:
+    """Files of the weights that come with this project, by name."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def known_names() -> list[str]:
+    """What a detector can be called: registered ones, and names that only weights of this project have."""
+    return list(dict.fromkeys([*DETECTORS, *shipped()]))
+
+
+def default_detector() -> str:
+    """`giidnet`, or where only others come with weights, the first of those."""
+    return next(iter(shipped()), "giidnet") if _found("giidnet") is None else "giidnet"
+
+
 def default_weights(name: str) -> Path:
-    """Folder of the weights that the `quick` run trained for a detector, or else of imported ones.
+    """Folder of the weights that the `quick` run trained for a detector, or else of imported ones; or else the file
+    that comes with this project.
 
     Raises:
         UserError: there are none.
     """
-    places = [Path("runs/quick/retrain") / name, Path("weights") / name]
-    for place in places:
-        if (place / "model.safetensors").exists():
-            return place
-    raise UserError(f"{' or '.join(map(str, places))}: no trained weights there; train some with 'giidnet run', import "
-                    "published ones with 'giidnet weights import', or name a file of weights")
+    if found := _found(name):
+        return found
+    raise UserError(f"{' or '.join(map(str, _folders(name)))}: no trained weights there; train some with 'giidnet "
+                    "run', import published ones with 'giidnet weights import', or name a file of weights")
+
+
+def told_weights(name: str, path: Path) -> str:
+    """Which weights are used, in one line for the user."""
+    return f"weights of {name}: {'those that come with giidnet' if path.parent == WEIGHTS else path}"
+
+
+def _folders(name: str) -> list[Path]:
+    return [Path("runs/quick/retrain") / name, Path("weights") / name]
+
+
+def _found(name: str) -> Path | None:
+    return next((place for place in _folders(name) if (place / "model.safetensors").exists()), shipped().get(name))
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Name, options, parameters and provenance, from the header that `detectors.checkpoints.save_detector` wrote; None
+    in another's file.
+
+    Raises:
+        UserError: a damaged safetensors file.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, "numpy") as file:
+            header = (file.metadata() or {}).get("giidnet")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors checkpoint ({error})") from None
+    return None if header is None else json.loads(header)
 
 
 def unique_stems(files: Sequence[Path]) -> dict[Path, str]:

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import TypeVar
 
 import cv2
@@ -82,18 +83,21 @@ class Guard:
             await self.app(scope, receive, send_guarded)
 
 
-def build_app(modules: Mapping[str, nn.Module], limits: Limits, host: str) -> Starlette:
+def build_app(modules: Mapping[str, nn.Module], limits: Limits, host: str,
+              thresholds: Mapping[str, float] = MappingProxyType({})) -> Starlette:
     """The page, its settings and `POST /map?detector=NAME` and `/picture`, whose bodies are a picture's file.
 
-    `modules` are detectors in eval mode by name. `/map` answers with the map as `.npy`, float32 H×W, and `/picture`
+    `modules` are detectors in eval mode by name, and `thresholds` where the page's slider begins for them, up to a
+    hundredth above, 0.5 by default. `/map` answers with the map as `.npy`, float32 H×W, and `/picture`
     with the picture as the detector sees it, as PNG. One picture is worked on at a time. On a loopback `host`,
     requests by any other name are refused: a foreign site could have its own name resolved to this machine.
     """
     turn, ending = asyncio.Lock(), threading.Event()
+    starts = {name: ceil(100 * thresholds.get(name, 0.5)) / 100 for name in modules}
 
     async def settings(request: Request) -> Response:
         colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
-        return JSONResponse({"detectors": list(modules), "megabytes": limits.megabytes,
+        return JSONResponse({"detectors": list(modules), "thresholds": starts, "megabytes": limits.megabytes,
                              "megapixels": limits.megapixels, "colours": colours.tolist()})
 
     async def make_map(request: Request) -> Response:

@@ -20,10 +20,10 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.files import digest
-from detectors import DETECTORS, WEIGHTLESS, create_detector
+from detectors import WEIGHTLESS, create_detector
 from detectors.checkpoints import load_detector
 from detectors.inference import default_tile, predict_map
-from detectors.places import default_weights
+from detectors.places import default_weights, known_names, told_weights
 from search_space.cost import count_parameters
 
 Predict = Callable[[np.ndarray, str, str], np.ndarray]
@@ -85,7 +85,7 @@ def open_source(spec: str, device: str = "cpu") -> Source:
         found = _open_onnx(path, device)
     elif path.suffix in CHECKPOINT_SUFFIXES or (path / "model.safetensors").is_file():
         found = _open_checkpoint(path, device)
-    elif spec in DETECTORS:
+    elif spec in known_names():
         found = _open_registered(spec, device)
     elif path.is_dir():
         found = _open_maps(path)
@@ -93,7 +93,7 @@ def open_source(spec: str, device: str = "cpu") -> Source:
         found = _open_callable(place, function)
     else:
         raise UserError(f"{spec}: no such checkpoint, file or folder, and no detector of this name; known are "
-                        f"{', '.join(DETECTORS)}")
+                        f"{', '.join(known_names())}")
     name, predict = given or found.name, found.predict
     return Source(**vars(found) | {"name": name, "predict": lambda image, method, picture: check_map(
         predict(image, method, picture), image)})
@@ -143,7 +143,9 @@ def _open_checkpoint(path: Path, device: str) -> Source:
 
 def _open_registered(name: str, device: str) -> Source:
     if name not in WEIGHTLESS:
-        loaded = _open_checkpoint(default_weights(name), device)
+        place = default_weights(name)
+        print(told_weights(name, place), file=sys.stderr, flush=True)
+        loaded = _open_checkpoint(place, device)
         return Source(**vars(loaded) | {"name": name, "kind": "registered"})
     module = create_detector(name).eval()
     file = inspect.getsourcefile(type(module))

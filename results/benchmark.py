@@ -165,8 +165,8 @@ def _write(bench: Bench, folder: Path, sets: Sequence[CaseSet], findings: list[F
         write_atomic(out / "curves.safetensors", save(curves))
         write_rows(out / "thresholds.csv", VALIDATION, [
             {"detector": entry.name, "seed": entry.seed, "threshold": _exact(found.pixel),
-             "image_threshold": _exact(found.image), "pictures": found.pictures, "authentic": found.authentic,
-             "methods": " ".join(found.methods)}
+             "quiet_threshold": _exact(found.quiet), "image_threshold": _exact(found.image),
+             "pictures": found.pictures, "authentic": found.authentic, "methods": " ".join(found.methods)}
             for entry in bench.entries if (found := bench.thresholds.get(entry.label, Threshold()))])
         shutil.rmtree(out / "gallery", ignore_errors=True)
         for one, ranks in chosen.items():
@@ -220,6 +220,7 @@ def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete:
         detectors.setdefault(entry.name, []).append({
             "seed": int(entry.seed) if entry.seed else None, "spec": entry.spec, "kind": source.kind,
             "detector": source.detector, "digest": source.digest or "", "parameters": source.parameters,
+            "threshold": trained.get("threshold"),
             "trained_on": {"methods": trained["methods"], "perturbations": trained["perturbations"],
                            "photographs": photographs, "pictures_seen": trained.get("pictures_seen"),
                            "group": protocol.get("group"), "trainee": protocol.get("trainee")}})

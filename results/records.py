@@ -27,9 +27,10 @@ RECORDS = (*KEYS, *METRICS, "best_threshold", "score", "error")
 """Columns of `records.csv`. An undefined number is an empty field. `score` is the picture's, from its map by the
 configured pooling; `error` tells why a detector has no map of the picture, and then there are no numbers."""
 
-VALIDATION = ("detector", "seed", "threshold", "image_threshold", "pictures", "authentic", "methods")
+VALIDATION = ("detector", "seed", "threshold", "quiet_threshold", "image_threshold", "pictures", "authentic",
+              "methods")
 """Columns of `thresholds.csv`: what was chosen on validation photographs, and on how many forgeries and authentic ones
-of them."""
+of them. `quiet_threshold` is that of those which flag little of authentic ones."""
 
 VARIANTS = ("iid-net", "imdlbenco", "trufor", "mvss")
 """Published protocols of scoring, see `results.metrics.variants`."""

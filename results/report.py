@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from configs.files import read_rows, write_atomic
-from detectors.checkpoints import read_description
+from detectors.places import read_description
 from forgeries.methods import METHODS
 from results.bench_plots import bench_figures
 from results.bench_tables import after, all_sheets, failed_of, figures_of, ranked_columns, words

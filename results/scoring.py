@@ -29,9 +29,11 @@ WRONG_SIZE = "map size: "
 
 @dataclass(frozen=True)
 class Threshold:
-    """What was chosen on validation photographs for pixels and for pictures, NaN where it could not be."""
+    """What was chosen on validation photographs for pixels, also with few false alarms, and for pictures; NaN where it
+    could not be."""
 
     pixel: float = float("nan")
+    quiet: float = float("nan")
     image: float = float("nan")
     pictures: int = 0
     authentic: int = 0

@@ -13,12 +13,15 @@ from forgeries.readers import AUTHENTIC
 from results.cases import AuthenticCases, CaseSet, ForgedCases
 from results.entries import Entry
 from results.guards import Finding
-from results.metrics import best_threshold, image_threshold
+from results.metrics import best_threshold, image_threshold, quiet_threshold
 from results.parts import read_parts
 from results.scoring import Bench, Threshold, place_of
 
 THRESHOLDS = "threshold"
 """Random stream of the pictures that thresholds are chosen on."""
+
+FALSE_ALARM = 0.02
+"""Mean share of the area of authentic pictures that a quiet threshold may flag."""
 
 
 def validation_sets(config: RunConfig, entries: Sequence[Entry], photos: Sequence[Photo]) \
@@ -55,9 +58,11 @@ def validation_methods(config: RunConfig, provenance: Mapping[str, Any]) -> dict
 
 
 def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequence[Entry]]") -> Threshold:
-    """For pixels, the threshold of the largest mean F1 over validation forgeries; for pictures, that of the largest
-    balanced accuracy of the pooled scores against the unforged ones."""
-    histograms, scores, labels, methods = [], [], [], []
+    """For pixels, the threshold of the largest mean F1 over validation forgeries, also among those alone that flag at
+    most `FALSE_ALARM` of the unforged ones; for pictures, that of the largest balanced accuracy of the pooled scores
+    against the unforged ones."""
+    histograms: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    scores, labels, methods = [], [], []
     for one, chosen in sets.items():
         if entry not in chosen:
             continue
@@ -68,10 +73,10 @@ def choose_threshold(bench: Bench, entry: Entry, sets: "Mapping[CaseSet, Sequenc
             if part.histogram is not None:
                 scores.append(float(part.row["score"]))
                 labels.append(forged)
-                if forged:
-                    histograms.append(part.histogram)
+                histograms[forged].append(part.histogram)
     count = sum(labels)
-    return Threshold(best_threshold(np.stack(histograms)) if histograms else float("nan"),
+    return Threshold(best_threshold(histograms[True]),
+                     quiet_threshold(histograms[True], histograms[False], FALSE_ALARM),
                      image_threshold(np.array(scores), np.array(labels)) if 0 < count < len(labels) else float("nan"),
                      count, len(labels) - count, tuple(methods))
 

@@ -215,6 +215,7 @@ def test_published_weights_are_imported_used_and_exported(tmp_path, monkeypatch,
 ])
 def test_mistakes_end_in_one_line_and_exit_code_2(arguments, expected, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("detectors.places.WEIGHTS", tmp_path / "none")
     assert expected in fails(capsys, *arguments)
     assert not list(tmp_path.iterdir())
 

@@ -16,7 +16,7 @@ find("detector").append(...settings.detectors.map((name) => new Option(name)));
 // ── pictures in
 
 find("file").onchange = () => { take(find("file").files); find("file").value = ""; };
-find("detector").onchange = () => file && analyse(file);
+find("detector").onchange = () => { start(); if (file) analyse(file); };
 find("cancel").onclick = () => running?.abort();
 document.onpaste = (event) => event.clipboardData.files.length && take(event.clipboardData.files);
 document.ondragover = (event) => { event.preventDefault(); document.body.classList.add("dragging"); };
@@ -114,6 +114,12 @@ worker.onmessage = ({ data }) => {
 worker.onerror = () => complain("The browser could not show this picture; it may be too large for it.");
 
 const threshold = () => Number(find("threshold").value);
+
+function start() {
+  find("threshold").value = settings.thresholds[find("detector").value];
+  find("threshold-value").textContent = threshold().toFixed(2);
+}
+start();
 
 function tell() {
   const share = shares[Math.round(100 * threshold())], percent = 100 * share;

@@ -124,8 +124,9 @@ class Curve:
         return float(EDGES[index]) if self.positives and self.negatives else float("nan")
 
 
-def best_threshold(histograms: Iterable[np.ndarray]) -> float:
-    """The threshold with the largest mean F1 per picture, over those pictures that have pixels of both classes.
+def best_threshold(histograms: Iterable[np.ndarray], least: float = 0.0) -> float:
+    """The threshold, of those from `least` on, with the largest mean F1 per picture, over those pictures that have
+    pixels of both classes.
 
     `histograms` holds a picture each, int64 2×`BINS`, such as an array P×2×`BINS`. The threshold is an edge of the
     bins; of a run of edges that are equally good, the middle of the longest run. NaN where no picture has both classes.
@@ -137,7 +138,20 @@ def best_threshold(histograms: Iterable[np.ndarray]) -> float:
             pictures += 1
     if not pictures:
         return float("nan")
+    total[: int(EDGES.searchsorted(least))] = -1
     # Sums of the same numbers in the same order: where no picture changes between two edges they are equal.
     bounds = np.flatnonzero(np.diff(total == total.max(), prepend=False, append=False)).reshape(-1, 2)
     start, stop = bounds[np.argmax(bounds[:, 1] - bounds[:, 0])]
     return float(EDGES[(start + stop - 1) // 2])
+
+
+def quiet_threshold(forged: Iterable[np.ndarray], authentic: Iterable[np.ndarray], share: float) -> float:
+    """The `best_threshold` of the `forged` pictures among those at which the mean flagged share of the `authentic` ones
+    is at most `share`.
+
+    Both hold a picture's histogram each, int64 2×`BINS`. NaN without pictures of either, or where no edge of the bins
+    flags so little.
+    """
+    shares = [Curve(histogram).counts.false_alarm for histogram in authentic]
+    quiet = np.flatnonzero(np.mean(shares, 0) <= share) if shares else np.array([], int)
+    return best_threshold(forged, float(EDGES[quiet[0]])) if quiet.size else float("nan")

@@ -229,6 +229,12 @@ def test_without_its_packages_the_command_says_what_to_install(monkeypatch, caps
     assert error.value.code == 2 and 'pip install -e ".[serve]"' in capsys.readouterr().err
 
 
+def test_the_settings_tell_where_the_slider_begins():
+    modules = dict.fromkeys(("a", "b"), Brightness())
+    found = TestClient(build_app(modules, DEFAULT, "127.0.0.1", {"a": 0.1234}), "http://127.0.0.1:8765")
+    assert found.get("/settings").json()["thresholds"] == {"a": 0.13, "b": 0.5}
+
+
 # ── the browser
 
 @pytest.fixture
@@ -294,6 +300,18 @@ def test_a_dropped_picture_is_shown_flagged_and_saved(page, weights):
     away = ~cyan & ~(ours == (0, 255, 255)).all(2)
     assert name == "my.photo_overlay.png" and cyan.any() and (expected[cyan] >= middle - 1e-4).all()
     assert np.abs(saved - ours)[away].max() <= 3
+
+
+def test_the_slider_begins_at_the_threshold_of_the_chosen_weights(browser, url):
+    page = browser.new_page()
+    page.route("**/settings", lambda route: route.fulfill(json=route.fetch().json() | {
+        "detectors": ["one", "two"], "thresholds": {"one": 0.42, "two": 0.9}}))
+    page.goto(url, wait_until="networkidle")
+    shown = page.locator("#threshold-value")
+    assert (page.get_by_label("Threshold").input_value(), shown.inner_text()) == ("0.42", "0.42")
+    page.locator("#detector").select_option("two")
+    assert (page.get_by_label("Threshold").input_value(), shown.inner_text()) == ("0.9", "0.90")
+    page.close()
 
 
 def test_the_shown_outline_follows_the_slider_and_the_views_differ(page):

@@ -26,7 +26,7 @@ from results.parts import Part, Writer, finished, read_parts
 from results.records import METRICS, RECORDS
 from results.report import write_report
 from results.tables import closing_table
-from results.thresholds import validation_methods
+from results.thresholds import FALSE_ALARM, THRESHOLDS, validation_methods
 
 OVERRIDES = ("forgeries.image_size=48", "forgeries.workers=0", "benchmark.images=4", "benchmark.authentic=3",
              "benchmark.validation=4", "device=cpu", "benchmark.methods=[TE, NS]", "forgeries.methods=[TE]",
@@ -219,6 +219,10 @@ def test_thresholds_are_chosen_on_validation_photographs_and_used_on_the_test(tm
     assert names <= val and not names & test
     case = ForgedCases(config, photos.test, "test", "TE", "none", 4)[0]
     row = next(row for row in rows if row["detector"] == "bright" and row["image"] == case.name)
+    authentic = AuthenticCases(config, photos.val, THRESHOLDS, "none", 4)
+    for name, chosen in thresholds.items():
+        maps = [detectors.map_of(name, authentic[index].image, "", "") for index in range(4)]
+        assert np.mean([(found >= float(chosen["quiet_threshold"])).mean() for found in maps]) <= FALSE_ALARM
     flagged = detectors.map_of("bright", case.image, "", "") >= float(thresholds["bright"]["threshold"])
     assert float(row["val_f1"]) == pytest.approx(f1_score(case.mask.ravel(), flagged.ravel()), abs=1e-6)
     other = bench(tmp_path / "other", "benchmark.methods=[PM]")

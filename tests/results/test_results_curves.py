@@ -20,6 +20,7 @@ from results.metrics import (
     calibration_error,
     f1_iou,
     histogram,
+    quiet_threshold,
 )
 
 
@@ -149,3 +150,22 @@ def test_of_equally_good_thresholds_it_is_the_middle_of_the_longest_run():
 def test_without_a_forged_picture_there_is_no_best_threshold():
     assert math.isnan(best_threshold([]))
     assert math.isnan(best_threshold([histogram(np.zeros((2, 2)), np.zeros((2, 2), bool))]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.2, 1.0])
+def test_the_quiet_threshold_is_the_best_of_those_that_flag_little_of_authentic_pictures(share):
+    pairs = list(pictures(20))
+    plain = [scores for scores, _ in pictures(12)]
+    nothing = [np.zeros(scores.shape, bool) for scores in plain]
+    found = quiet_threshold([histogram(*pair) for pair in pairs],
+                            [histogram(*pair) for pair in zip(plain, nothing, strict=True)], share)
+    quiet = [edge for edge in EDGES if np.mean([(scores >= edge).mean() for scores in plain]) <= share]
+    means = {edge: np.nanmean([f1_iou(scores, mask, edge)[0] for scores, mask in pairs]) for edge in quiet}
+    assert found in means and means[found] == pytest.approx(max(means.values()))
+
+
+def test_where_authentic_pictures_never_keep_quiet_or_are_none_there_is_no_quiet_threshold():
+    forged = [histogram(np.array([[0.2, 0.9]]), np.array([[False, True]]))]
+    loud = [histogram(np.ones((2, 2)), np.zeros((2, 2), bool))]
+    assert math.isnan(quiet_threshold(forged, loud, 0.02)) and math.isnan(quiet_threshold(forged, [], 0.02))
+    assert math.isnan(quiet_threshold([], [histogram(np.zeros((2, 2)), np.zeros((2, 2), bool))], 0.02))

@@ -9,7 +9,8 @@ from configs.errors import UserError
 from configs.files import read_rows
 from configs.load import load_config
 from configs.schema import Photos, RunConfig
-from detectors.checkpoints import load_detector, read_description
+from detectors.checkpoints import load_detector
+from detectors.places import read_description
 from forgeries.photos import find_photos
 from giidnet import main
 from retrain import ablate, trainer

@@ -7,7 +7,7 @@ import pytest
 import giidnet
 from configs.errors import UserError
 from configs.schema import Photos, RunConfig
-from detectors.checkpoints import read_description
+from detectors.places import read_description
 from forgeries.dataset import ForgeryDataset, Recipe
 from forgeries.photos import find_photos
 from results.protocols import plan
