@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from configs.errors import UserError
 from configs.files import digest
@@ -39,7 +40,8 @@ def start_genotype(spec: str) -> Genotype:
 
 
 def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
-    """Gives `module` the weights of `spec` that have a name and a shape of its own, and says on stderr how many.
+    """Gives `module` the weights of `spec` that have a name of its own and its shape, or one that `widened` brings to
+    it, and says on stderr how many.
 
     Raises:
         UserError: as `find_start` and `load_detector`; or no parameter fits.
@@ -47,7 +49,8 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
     path = find_start(spec)
     loaded = load_detector(path)
     there, own = loaded.module.state_dict(), module.state_dict()
-    fitting = {key: value for key, value in there.items() if key in own and own[key].shape == value.shape}
+    fitting = {key: made for key, value in there.items()
+               if key in own and (made := widened(value, own[key].shape)) is not None}
     names = [name for name, _ in module.named_parameters()]
     left = [name for name in names if name not in fitting]
     if len(left) == len(names):
@@ -59,6 +62,26 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
           + (f"; not there, or of another shape: {', '.join(left[:3])}{more}" if left else ""),
           file=sys.stderr, flush=True)
     return loaded
+
+
+def widened(value: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """`value` of a network's state as that of one whose layers are whole times as wide and compute the same (Chen et
+    al. 2016, Net2Net, section 3.2); None if `shape` is not such.
+
+    Each channel stands there several times, side by side, and what reads it shares its weight among the copies, by
+    chance, so that they become different in training. Convolutions in groups of several channels do not compute the
+    same; depthwise ones do.
+    """
+    if value.ndim != len(shape) or any(new % old for new, old in zip(shape, value.shape, strict=True)):
+        return None
+    times = [new // old for new, old in zip(shape, value.shape, strict=True)]
+    for axis, factor in enumerate(times):
+        value = value.repeat_interleave(factor, axis)
+    if value.ndim < 2 or times[1] == 1:
+        return value
+    shares = torch.rand(*shape[:1], shape[1] // times[1], times[1]) + 0.5
+    shares /= shares.sum(2, keepdim=True)
+    return value * shares.flatten(1).view(*shape[:2], *[1] * (value.ndim - 2))
 
 
 def add_start(provenance: dict[str, Any], spec: str, start: LoadedDetector) -> dict[str, Any]:

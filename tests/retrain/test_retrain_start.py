@@ -17,6 +17,7 @@ from results.guards import methods_known, perturbations_known, photos_known, see
 from retrain.stage import run_retrain, trainees
 from retrain.start import freeze, start_from
 from retrain.trainer import train
+from search_space.genotype import genotype_dict
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 SPACE = {"cells": 2, "slots": 1, "channels": [64, 128], "strides": [2, 1], "dilations": [1, 1]}
@@ -161,3 +162,27 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(overrides, expecte
     with pytest.raises(UserError) as error:
         load_config("quick", overrides)
     assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_wider_network_starts_with_the_maps_of_the_narrow_one(tmp_path, factor):
+    space = {**SPACE, "slots": 3, "operations": ["sep3", "highpass5", "se_sep3"], "streams": [["plain", "residual"]]}
+    config = configure().model_copy(update={"space": type(configure().space).model_validate(space)})
+    genotype = trainees(config, Path())["giidnet-random"]
+    torch.manual_seed(0)
+    narrow = create_detector("giidnet", genotype=genotype, width=0.125)
+    with torch.no_grad():
+        for _ in range(3):
+            narrow.logits(torch.rand(4, 3, 32, 32))  # statistics of its own
+    save_detector(tmp_path, "giidnet", narrow, {"genotype": genotype_dict(genotype), "width": 0.125},
+                  {"methods": [], "perturbations": [], "photos": {}})
+    wide = create_detector("giidnet", genotype=genotype, width=0.125 * factor)
+    start_from(wide, "giidnet", str(tmp_path))
+    images = torch.rand(2, 3, 48, 40)
+    with torch.no_grad():
+        expected, found = narrow.eval().logits(images), wide.eval().logits(images)
+    assert expected.std() > 1e-3
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+    # Copies become different: what reads them does not share its weight evenly.
+    first = wide.extraction[1].conv.pointwise.weight
+    assert not torch.allclose(first[:, 0], first[:, 1])
