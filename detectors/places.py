@@ -58,8 +58,8 @@ def default_detector() -> str:
 
 
 def default_weights(name: str) -> Path:
-    """Folder of the weights that the `quick` run trained for a detector, or else of imported ones; or else the file
-    that comes with this project.
+    """File of a detector's weights that comes with this project; or else the folder of those that the `quick` run
+    trained, or of imported ones.
 
     Raises:
         UserError: there are none.
@@ -80,7 +80,9 @@ def _folders(name: str) -> list[Path]:
 
 
 def _found(name: str) -> Path | None:
-    return next((place for place in _folders(name) if (place / "model.safetensors").exists()), shipped().get(name))
+    # Those of a short run, which may lie in any folder, must not take the place of better ones unasked.
+    return shipped().get(name) or next((place for place in _folders(name) if (place / "model.safetensors").exists()),
+                                       None)
 
 
 def read_description(path: Path) -> dict[str, Any] | None:

@@ -262,12 +262,16 @@ def test_detect_takes_what_comes_with_the_project(checkpoint, weights, picture, 
                                          checkpoint)
 
 
-def test_weights_of_a_run_come_first(checkpoint, weights, picture, capsys):
-    publish(checkpoint, "giidnet", weights)
+def test_weights_of_a_run_are_taken_where_none_ship_or_when_named(checkpoint, weights, picture, capsys):
     own = save(weights.parent / "runs" / "quick" / "retrain" / "giidnet")
     main(["detect", "photo.png", "--out", "maps"])
     assert "weights of giidnet: runs/quick/retrain/giidnet" in capsys.readouterr().err
     assert default_weights("giidnet").resolve() == own
+    publish(checkpoint, "giidnet", weights)
+    main(["detect", "photo.png", "--out", "shipped"])
+    assert "weights of giidnet: those that come with giidnet" in capsys.readouterr().err
+    main(["detect", "photo.png", "--weights", "runs/quick/retrain/giidnet", "--out", "named"])
+    assert "those that come with giidnet" not in capsys.readouterr().err
 
 
 def test_without_weights_one_line_says_what_to_do(weights, picture, capsys):
