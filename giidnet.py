@@ -750,7 +750,7 @@ def weights_options(command: Callable[..., None]) -> Callable[..., None]:
     """--detector and --weights, of which there may be several."""
     for decorate in (
         click.option("--weights", multiple=True, type=click.Path(path_type=Path),
-                     help="Checkpoint or its folder; default what comes with giidnet, or else runs/quick/retrain/NAME or "
+                     help="Checkpoint or its folder; default what comes with giidnet, else runs/quick/retrain/NAME or "
                      "weights/NAME. Repeatable."),
         click.option("--detector", "detectors", multiple=True, metavar="NAME",
                      help="Network, see 'giidnet list detectors'; default giidnet. Repeatable."),
