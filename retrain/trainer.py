@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import Checkpointer, check_finite, make_fabric
+from configs.engine import Checkpointer, check_finite, check_shares, make_fabric
 from configs.errors import UserError
 from configs.files import write_rows
+from configs.processes import average_gradients, by_first, join_norms, mean_loss
 from configs.progress import Progress
 from configs.schema import Optimisation, Retrain, RunConfig
 from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loader
@@ -81,9 +82,9 @@ class Trained:
 
 
 def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, folder: Path,
-          board: SummaryWriter, validation: RunConfig | None = None, on_epoch: OnEpoch | None = None) -> Trained:
+          board: SummaryWriter | None, validation: RunConfig | None = None, on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module` to localise forgeries of `photos.train`; the best epoch is that of the highest AUC on forgeries
-    of `photos.val`, by `retrain.validation_methods` where they are given.
+    of `photos.val`, by `retrain.validation_methods` where they are given. Without a `board` nothing is logged.
 
     Every detector sees the same pictures in the same order. `validation` makes the held-out pictures where these must
     not change with `config`.
@@ -109,17 +110,23 @@ def pictures_per_epoch(settings: Retrain) -> int:
     return settings.steps * settings.batch_size * settings.accumulate
 
 
-def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter,
+def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Path, board: SummaryWriter | None,
         on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module`, whose `logits` maps images to logits; continues from `folder/checkpoint.pt` if there is one.
 
     Writes `folder/history.csv`; pictures per second stand in TensorBoard alone, for they differ from run to run.
 
+    Of several processes (torchrun) each takes its share of every batch; the first alone validates and writes. Batch
+    norms of `module` are from then on those of all processes together.
+
     Raises:
-        UserError: the loss is not finite.
+        UserError: the processes do not divide a batch; the loss is not finite.
     """
+    check_shares(task.section, task.budget.batch_size)
     budget, rules, score, workers = task.budget, task.optimisation, task.score, config.forgeries.workers
     fabric, total, size, parts = make_fabric(config), budget.epochs * budget.steps, budget.batch_size, rules.accumulate
+    if fabric.world_size > 1:
+        join_norms(module)
     optimizer = make_optimizer(module, rules, budget.learning_rate)
     plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
     kept = deepcopy(module) if rules.ema else module
@@ -129,7 +136,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     checkpointer = Checkpointer(folder / "checkpoint.pt", config.checkpoint_seconds)
     done, losses, norms, history = 0, [], [], []
     best: Trained | None = None
-    if state := checkpointer.load():
+    if state := by_first(fabric, checkpointer.load):
         for key, each in stateful.items():
             each.load_state_dict(state[key])
         done, losses, norms, history = state["step"], state["losses"], state["norms"], state["history"]
@@ -140,9 +147,10 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
         each.mark_forward_method("logits")
 
     def save_state(step: int) -> None:
-        checkpointer.save({key: each.state_dict() for key, each in stateful.items()}
-                          | {"step": step, "losses": losses, "norms": norms, "history": history,
-                             "best": vars(best) if best else None})
+        if fabric.is_global_zero:
+            checkpointer.save({key: each.state_dict() for key, each in stateful.items()}
+                              | {"step": step, "losses": losses, "norms": norms, "history": history,
+                                 "best": vars(best) if best else None})
 
     def ended() -> bool:
         """Whether no better epoch is waited for any more."""
@@ -150,17 +158,18 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
 
     if ended():
         done = total
-    held_out = list(make_loader(task.held_out, size, workers)) if done < total else []
+    held_out = list(make_loader(task.held_out, size, workers)) if done < total and fabric.is_global_zero else []
     network.train()
     with Progress(f"{task.section} {name}", total, done) as progress:
         batches: Iterator[tuple[Tensor, Tensor]] = \
-            iter(make_loader(task.items, size, workers, start=done * parts * size) if done < total else ())
+            iter(make_loader(task.items, size, workers, done * parts * size, fabric.global_rank, fabric.world_size)
+                 if done < total else ())
         clock, first = time.perf_counter(), done
         for step in range(done, total):
             if not plateau:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, total, budget.learning_rate)
-            loss = average_gradients(fabric, network, optimizer, task.loss, list(islice(batches, parts)))
+            loss = gradients(fabric, network, optimizer, task.loss, list(islice(batches, parts)))
             # Without a limit it only measures.
             norm = fabric.clip_gradients(network, optimizer, max_norm=rules.clip_norm or math.inf,
                                          error_if_nonfinite=False)
@@ -173,7 +182,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
                 speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
-                figures = task.validate(validated, held_out, fabric.device)
+                figures = by_first(fabric, lambda: task.validate(validated, held_out, fabric.device))
                 if best is None or score is None or figures[score] > best.figures[score]:
                     best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},
                                    epoch, figures)
@@ -182,8 +191,9 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                 history.append({"epoch": str(epoch)} | {key: f"{value:.9g}" for key, value in row.items()})
                 losses.clear()
                 norms.clear()
-                for key, value in {**row, "pictures_per_second": speed}.items():
-                    board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
+                if board:
+                    for key, value in {**row, "pictures_per_second": speed}.items():
+                        board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
                 if plateau and score:
                     plateau.step(figures[score])
                 if on_epoch:
@@ -199,13 +209,15 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
         print(f"{task.section} {name}: ended after epoch {len(history)}, none was better than epoch {best.epoch}",
               file=sys.stderr, flush=True)
     save_state(total)
-    write_rows(folder / "history.csv", tuple(history[0]), history)
+    if fabric.is_global_zero:
+        write_rows(folder / "history.csv", tuple(history[0]), history)
     return replace(best, epochs=len(history))
 
 
-def average_gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callable[[Any, Tensor], Tensor],
-                      batches: Batches) -> float:
-    """Leaves the gradient of the mean loss of `batches` in the network's parameters; returns that loss."""
+def gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callable[[Any, Tensor], Tensor],
+              batches: Batches) -> float:
+    """Leaves the gradient of the mean loss of `batches` in the network's parameters, of several processes that of the
+    mean over all; returns that loss."""
     mean = 0.0
     for number, (images, targets) in enumerate(batches):
         part = loss(network.logits(images.to(fabric.device)), targets.to(fabric.device)) / len(batches)
@@ -213,7 +225,8 @@ def average_gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callab
             optimizer.zero_grad()
         fabric.backward(part)
         mean += part.item()
-    return mean
+    average_gradients(fabric, network.parameters())
+    return mean_loss(fabric, torch.tensor(mean, dtype=torch.float64, device=fabric.device))
 
 
 def validate(network: Any, batches: Batches, device: torch.device, focal_weight: float) -> dict[str, float]:
