@@ -1,11 +1,13 @@
 """What search and retraining share: the device, checkpoints of running work, and what a result came from."""
 
+import ctypes
 import io
 import math
 import os
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,9 @@ from torch import nn
 from configs.errors import UserError
 from configs.files import write_atomic
 from configs.schema import RunConfig
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of glibc's `mallopt`, see malloc.h."""
 
 
 class _Together(DDPStrategy):
@@ -82,6 +87,18 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
+
+
+def keep_freed_memory() -> None:
+    """Memory that tensors leave stays with this process, for those that follow.
+
+    By default glibc gives large blocks back at once, and a training step on a CPU spends a quarter of its time on fresh
+    pages. With another C library nothing changes.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @dataclass

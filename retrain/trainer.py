@@ -3,9 +3,11 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -13,24 +15,27 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.compiler import set_stance
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import Subset
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import Checkpointer, check_finite, check_shares, make_fabric
+from configs.engine import Checkpointer, check_finite, check_shares, keep_freed_memory, make_fabric
 from configs.errors import UserError
 from configs.files import write_rows
-from configs.processes import average_gradients, by_first, join_norms, mean_loss
+from configs.processes import by_first, join_norms
 from configs.progress import Progress
 from configs.schema import Optimisation, Retrain, RunConfig
 from forgeries.dataset import ForgeryDataset, PictureDataset, Recipe, make_loader
 from forgeries.photos import PhotoSet
 from results.metrics import auc
+from retrain.gradients import Batches, Gradients, compile_logits
 from retrain.losses import training_loss
-from retrain.optimisation import learning_rate, make_optimizer, update_average
+from retrain.optimisation import at_average, learning_rate, make_optimizer, update_average
 
-Batches = Sequence[tuple[Tensor, Tensor]]
+RECALIBRATION = 8
+"""Training batches from which batch-norm statistics of averaged weights are taken."""
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 """Told an epoch (from 1) and the figures of its validation; what it raises ends the training, which can be continued
@@ -120,37 +125,54 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     norms of `module` are from then on those of all processes together.
 
     Raises:
-        UserError: the processes do not divide a batch; the loss is not finite.
+        UserError: the processes do not divide a batch; the loss is not finite; a picture is too much for the memory.
     """
     check_shares(task.section, task.budget.batch_size)
     budget, rules, score, workers = task.budget, task.optimisation, task.score, config.forgeries.workers
     fabric, total, size, parts = make_fabric(config), budget.epochs * budget.steps, budget.batch_size, rules.accumulate
     if fabric.world_size > 1:
         join_norms(module)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     optimizer = make_optimizer(module, rules, budget.learning_rate)
     plateau = ReduceLROnPlateau(optimizer, "max", 0.5, rules.plateau_patience) if rules.schedule == "plateau" else None
     kept = deepcopy(module) if rules.ema else module
+    # Of the precisions float16 alone has a state, the scale of its loss.
+    precision = fabric.strategy.precision
     stateful: dict[str, Any] = {"module": module, "optimizer": optimizer, "plateau": plateau,
-                                "average": kept if rules.ema else None}
+                                "average": kept if rules.ema else None,
+                                "precision": precision if precision.state_dict() else None}
     stateful = {key: each for key, each in stateful.items() if each is not None}
     checkpointer = Checkpointer(folder / "checkpoint.pt", config.checkpoint_seconds)
     done, losses, norms, history = 0, [], [], []
     best: Trained | None = None
+    network, stepper = fabric.setup(module, optimizer)
+    validated = fabric.setup_module(kept) if rules.ema else network
+    for each in (network, validated):
+        each.mark_forward_method("logits")
+    if rules.compile:
+        compile_logits(module, fabric.device)
+    gradients = Gradients(fabric, network, stepper, task.loss, task.section)
     if state := by_first(fabric, checkpointer.load):
         for key, each in stateful.items():
             each.load_state_dict(state[key])
         done, losses, norms, history = state["step"], state["losses"], state["norms"], state["history"]
+        gradients.pieces = state["pieces"]
         best = Trained(**state["best"]) if state["best"] else None
-    network, optimizer = fabric.setup(module, optimizer)
-    validated = fabric.setup_module(kept) if rules.ema else network
-    for each in (network, validated):
-        each.mark_forward_method("logits")
 
     def save_state(step: int) -> None:
         if fabric.is_global_zero:
             checkpointer.save({key: each.state_dict() for key, each in stateful.items()}
                               | {"step": step, "losses": losses, "norms": norms, "history": history,
-                                 "best": vars(best) if best else None})
+                                 "pieces": gradients.pieces, "best": vars(best) if best else None})
+
+    def pass_through(step: int) -> None:
+        """The last batches until step `step`, once more."""
+        end = (step + 1) * parts * size
+        last = Subset(task.items, range(max(0, end - RECALIBRATION * size), end))
+        for images, _ in make_loader(last, size, workers, 0,  # type: ignore[arg-type]
+                                     fabric.global_rank, fabric.world_size):
+            network.logits(images.to(fabric.device))
 
     def ended() -> bool:
         """Whether no better epoch is waited for any more."""
@@ -168,13 +190,13 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
         for step in range(done, total):
             if not plateau:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step, total, budget.learning_rate)
-            loss = gradients(fabric, network, optimizer, task.loss, list(islice(batches, parts)))
+                    group["lr"] = learning_rate(step, total, budget.learning_rate, rules.schedule)
+            loss = gradients(list(islice(batches, parts)))
             # Without a limit it only measures.
-            norm = fabric.clip_gradients(network, optimizer, max_norm=rules.clip_norm or math.inf,
+            norm = fabric.clip_gradients(network, stepper, max_norm=rules.clip_norm or math.inf,
                                          error_if_nonfinite=False)
             assert norm is not None
-            optimizer.step()
+            stepper.step()
             losses.append(check_finite(loss, step, task.rate))
             norms.append(norm.item())
             if rules.ema:
@@ -182,10 +204,12 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
                 speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
-                figures = by_first(fabric, lambda: task.validate(validated, held_out, fabric.device))
-                if best is None or score is None or figures[score] > best.figures[score]:
-                    best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},
-                                   epoch, figures)
+                with set_stance("force_eager") if rules.compile else nullcontext(), \
+                        at_average(optimizer, module, partial(pass_through, step)):
+                    figures = by_first(fabric, lambda: task.validate(validated, held_out, fabric.device))
+                    if best is None or score is None or figures[score] > best.figures[score]:
+                        best = Trained({key: value.detach().cpu().clone() for key, value in kept.state_dict().items()},
+                                       epoch, figures)
                 row = {"train_loss": sum(losses) / len(losses), **figures,
                        "learning_rate": optimizer.param_groups[0]["lr"], "gradient_norm": median(norms)}
                 history.append({"epoch": str(epoch)} | {key: f"{value:.9g}" for key, value in row.items()})
@@ -205,6 +229,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
             if position == 0 and ended():
                 break
     assert best is not None
+    vars(module).pop("logits", None)
     if len(history) < budget.epochs:
         print(f"{task.section} {name}: ended after epoch {len(history)}, none was better than epoch {best.epoch}",
               file=sys.stderr, flush=True)
@@ -212,21 +237,6 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     if fabric.is_global_zero:
         write_rows(folder / "history.csv", tuple(history[0]), history)
     return replace(best, epochs=len(history))
-
-
-def gradients(fabric: Fabric, network: Any, optimizer: Any, loss: Callable[[Any, Tensor], Tensor],
-              batches: Batches) -> float:
-    """Leaves the gradient of the mean loss of `batches` in the network's parameters, of several processes that of the
-    mean over all; returns that loss."""
-    mean = 0.0
-    for number, (images, targets) in enumerate(batches):
-        part = loss(network.logits(images.to(fabric.device)), targets.to(fabric.device)) / len(batches)
-        if number == 0:
-            optimizer.zero_grad()
-        fabric.backward(part)
-        mean += part.item()
-    average_gradients(fabric, network.parameters())
-    return mean_loss(fabric, torch.tensor(mean, dtype=torch.float64, device=fabric.device))
 
 
 def validate(network: Any, batches: Batches, device: torch.device, focal_weight: float) -> dict[str, float]:

@@ -15,8 +15,8 @@ from configs.processes import JointBatchNorm1d, JointBatchNorm2d, by_first, join
 from configs.schema import RunConfig
 from detectors.giidnet import GIIDNet
 from giidnet import main
+from retrain.gradients import Gradients
 from retrain.losses import training_loss
-from retrain.trainer import gradients
 from search_space.genotype import Genotype, SpaceShape
 
 GENOTYPE = Genotype.parse("sep3|relu_sep5", SpaceShape(("sep3", "relu_sep5", "identity"), 1, (64, 128), (2, 1), (1, 2)))
@@ -57,7 +57,7 @@ def compute_gradients(name, fabric):
         images = torch.rand(4, 3, 32, 32, dtype=torch.float64) * torch.linspace(0.1, 1, 4)[:, None, None, None]
         targets = (torch.rand(4, 1, 32, 32) < 0.3).double() if name == "giidnet" else torch.randint(5, (4,))
         batches.append((share(images, fabric), share(targets, fabric)))
-    loss = gradients(fabric, network, optimizer, training_loss if name == "giidnet" else F.cross_entropy, batches)
+    loss = Gradients(fabric, network, optimizer, training_loss if name == "giidnet" else F.cross_entropy, "")(batches)
     return {"loss": loss, "gradients": {key: value.grad for key, value in module.named_parameters()},
             "state": module.state_dict()}
 
