@@ -108,7 +108,8 @@ TINY = ["photos=" + str(Path(__file__).parent.parent / "data" / "photos"), "forg
         "forgeries.methods=[TE]", "forgeries.workers=0", "space.cells=2", "space.channels=[64, 64]",
         "space.strides=[2, 1]", "space.dilations=[1, 1]", "space.slots=1", "retrain.width=0.0625", "retrain.epochs=2",
         "retrain.steps=2", "retrain.batch_size=4", "retrain.accumulate=2", "retrain.validation_images=4",
-        "retrain.ema=0.9", "retrain.schedule=plateau", "retrain.patience=2", "retrain.pretrain.epochs=1",
+        "retrain.ema=0.9", "retrain.schedule=plateau", "retrain.patience=2", "retrain.hard_examples=0.5",
+        "retrain.pretrain.epochs=1",
         "retrain.pretrain.steps=2", "retrain.pretrain.batch_size=4", "retrain.pretrain.classes=8",
         "retrain.pretrain.validation_patches=4", "retrain.detectors=[giidnet-random, mantranet]",
         "retrain.widths={mantranet: 0.0625}", "checkpoint_seconds=0.0", "device=cpu"]
