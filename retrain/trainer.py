@@ -138,7 +138,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
         on_epoch: OnEpoch | None = None) -> Trained:
     """Trains `module`, whose `logits` maps images to logits; continues from `folder/checkpoint.pt` if there is one.
 
-    Writes `folder/history.csv`; pictures per second stand in TensorBoard alone, for they differ from run to run.
+    Writes `folder/history.csv`; pictures per second, and the share of the time spent waiting for them, stand in
+    TensorBoard alone, for they differ from run to run.
 
     Of several processes (torchrun) each takes its share of every batch; the first alone validates and writes. Batch
     norms of `module` are from then on those of all processes together.
@@ -211,12 +212,15 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     freeze(module, task.frozen)
     with Progress(f"{task.section} {name}", total, done) as progress:
         batches = batches_from(done) if done < total else iter(())
-        clock, first = time.perf_counter(), done
+        clock, first, waited = time.perf_counter(), done, 0.0
         for step in range(done, total):
             if not plateau:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, total, budget.learning_rate, rules.schedule)
-            loss = gradients(list(islice(batches, parts)))
+            asked = time.perf_counter()
+            drawn = list(islice(batches, parts))
+            waited += time.perf_counter() - asked
+            loss = gradients(drawn)
             # Without a limit it only measures.
             norm = fabric.clip_gradients(network, stepper, max_norm=rules.clip_norm or math.inf,
                                          error_if_nonfinite=False)
@@ -230,7 +234,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                 update_average(kept, module, rules.ema, step)
             epoch, position = divmod(step + 1, budget.steps)
             if position == 0:
-                speed = (step + 1 - first) * parts * size / (time.perf_counter() - clock)
+                spent = time.perf_counter() - clock
+                speed = {"pictures_per_second": (step + 1 - first) * parts * size / spent, "waiting": waited / spent}
                 with set_stance("force_eager") if rules.compile else nullcontext(), \
                         at_average(optimizer, module, partial(pass_through, step)):
                     figures = by_first(fabric, lambda: task.validate(validated, held_out, fabric.device))
@@ -246,7 +251,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                 losses.clear()
                 norms.clear()
                 if board:
-                    for key, value in {**row, "pictures_per_second": speed}.items():
+                    for key, value in {**row, **speed}.items():
                         board.add_scalar(f"{task.section}/{name}/{key}", value, epoch)
                 if plateau and score:
                     plateau.step(figures[score])
@@ -254,7 +259,7 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
                     on_epoch(epoch, figures)
                 if task.hard and step + 1 < total:
                     batches = batches_from(step + 1)
-                clock, first = time.perf_counter(), step + 1
+                clock, first, waited = time.perf_counter(), step + 1, 0.0
             if checkpointer.due():
                 save_state(step + 1)
             progress.update(loss=f"{loss:.3f}", best=f"{best.figures[score]:.3f}" if best and score else "–")

@@ -238,9 +238,11 @@ def test_tensorboard_alone_tells_the_speed(tmp_path):
     prefix = "retrain/net/"
     assert [event.step for event in board.Scalars(f"{prefix}pictures_per_second")] == [1, 2, 3]
     assert all(event.value > 0 for event in board.Scalars(f"{prefix}pictures_per_second"))
+    # Without loader processes, it waits while it forges.
+    assert all(0 < event.value < 1 for event in board.Scalars(f"{prefix}waiting"))
     assert [event.value for event in board.Scalars(f"{prefix}gradient_norm")] == pytest.approx(
         column(tmp_path, "gradient_norm"))
-    assert "pictures_per_second" not in read_rows(tmp_path / "history.csv")[0]
+    assert not {"pictures_per_second", "waiting"} & set(read_rows(tmp_path / "history.csv")[0])
 
 
 @pytest.mark.parametrize("chosen, expected", [([], ["TE"] * 4), (["NS", "PM"], ["NS", "PM"] * 2)])
