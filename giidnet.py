@@ -103,16 +103,17 @@ def run(config: "RunConfig", stages: tuple[str, ...], folder: Path, resume: bool
     """Runs `stages` in the run folder, or with `resume` those parts of them that are not finished. Before a benchmark
     whose protocol trains comes the retraining.
 
-    Of several processes (torchrun) the first does that; the others help with the search or the benchmark.
+    Of several processes (torchrun) the first does that; the others take part in the search, the retraining or the
+    benchmark.
 
     Raises:
         UserError: the folder is in use, holds a run of another configuration, or has results and `resume` is off;
-            several processes for another stage than the search or the benchmark.
+            several processes for more than one of search, retraining and benchmark.
     """
     if config.benchmark.trains and not (config.benchmark.detectors or "retrain" in stages
                                         or _product("retrain", folder).exists()):
         stages = tuple(part for name in stages for part in (("retrain", name) if name == "benchmark" else (name,)))
-    if stages not in (("search",), ("benchmark", "report")):
+    if stages not in (("search",), ("retrain",), ("benchmark", "report")):
         _check_alone(", ".join(stages))
     _check_methods(config, stages)
     if _variable("RANK", 0):
@@ -173,8 +174,8 @@ def _check_alone(what: str) -> None:
         UserError: it did.
     """
     if _variable("WORLD_SIZE", 1) > 1:
-        raise UserError(f"{what}: only the search and the benchmark run on several processes, each as a command of its "
-                        "own; start 'giidnet search' or 'giidnet benchmark' with torchrun and the rest without")
+        raise UserError(f"{what}: only search, retrain and benchmark run on several processes, each as a command of "
+                        "its own; start 'giidnet search', 'retrain' or 'benchmark' with torchrun and the rest without")
 
 
 def _check_same(config: "RunConfig", folder: Path) -> None:

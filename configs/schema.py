@@ -389,12 +389,13 @@ class Published(Section):
 class Optimisation(Published):
     """How weights follow from gradients."""
 
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "schedule-free"] = "adam"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of `adamw`, decoupled from the gradient; biases and norms are left out."""
-    schedule: Literal["cosine", "plateau"] = "cosine"
-    """Of the learning rate. `cosine`: warm-up, then a cosine to a hundredth. `plateau`, the published one: halved
-    whenever the validation metric did not improve for more than `plateau_patience` epochs."""
+    """Of `adamw` and `schedule-free`, decoupled from the gradient; biases and norms are left out."""
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    """Of the learning rate. `cosine`: warm-up, then a cosine to a hundredth. `constant`: warm-up, then the same rate.
+    `plateau`, the published one: halved whenever the validation metric did not improve for more than
+    `plateau_patience` epochs."""
     plateau_patience: Annotated[int, Field(ge=0)] = 10
     accumulate: Count = 1
     """Batches whose gradients are averaged for one step: large batches in little memory."""
@@ -404,12 +405,17 @@ class Optimisation(Published):
     """Decay of the moving average of weights, which is validated and kept instead of them; 0 averages nothing."""
     patience: Count | None = None
     """Training ends after so many epochs in a row without a better score; null trains all epochs."""
+    compile: bool = False
+    """Networks in training go through torch.compile: the first steps take minutes, those that follow less time."""
 
     @model_validator(mode="after")
     def _decayed(self) -> "Optimisation":
-        if (self.optimizer == "adamw") != (self.weight_decay > 0):
+        if self.optimizer != "schedule-free" and (self.optimizer == "adamw") != (self.weight_decay > 0):
             raise ValueError(f"optimizer {self.optimizer} with weight_decay {self.weight_decay:g}: give adamw a "
                              "weight_decay above 0, such as 0.01, and adam none")
+        if self.optimizer == "schedule-free" and (self.schedule != "constant" or self.ema):
+            raise ValueError(f"optimizer schedule-free with schedule {self.schedule} and ema {self.ema:g}: it averages "
+                             "the weights itself instead of lowering the rate; give schedule=constant and ema=0")
         return self
 
 

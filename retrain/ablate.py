@@ -4,13 +4,11 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from configs.schema import RunConfig
 from forgeries.photos import PhotoSet
 from results.protocols import Training
 from retrain.protocols import training_config
-from retrain.stage import is_trained, train_detector, trainees
+from retrain.stage import is_trained, open_board, train_detector, trainees
 from retrain.variants import Variant, variants
 from search_space.genotype import Genotype
 
@@ -31,7 +29,7 @@ def run_ablation(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
     chosen = variants(config, genotypes)
     print(f"ablation of the network with the {next(iter(genotypes))} genotype", file=sys.stderr, flush=True)
     total = len(chosen) * config.ablate.seeds
-    with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
+    with open_board(folder) as board:
         for number, (seed, variant) in enumerate(product(range(config.ablate.seeds), chosen), 1):
             title = f"{variant.name}/seed-{seed}"
             out = folder / "retrain" / title

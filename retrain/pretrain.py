@@ -43,7 +43,7 @@ class Classifier(nn.Module):
 
 
 def pretrain(name: str, traces: TraceExtractor, config: RunConfig, photos: PhotoSet, folder: Path,
-             board: SummaryWriter) -> Trained:
+             board: SummaryWriter | None) -> Trained:
     """Trains `traces`, in place, to classify manipulations; leaves it with the best epoch's weights.
 
     Continues from `folder/checkpoint.pt`, where finished work is kept too; writes `folder/history.csv`.

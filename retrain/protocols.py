@@ -3,13 +3,11 @@
 import sys
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from configs.schema import RunConfig
 from configs.streams import stream
 from forgeries.photos import PhotoSet
 from results.protocols import Training, plan
-from retrain.stage import is_trained, train_detector, trainees
+from retrain.stage import is_trained, open_board, train_detector, trainees
 
 
 def run_trainings(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
@@ -24,7 +22,7 @@ def run_trainings(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
     """
     genotypes = trainees(config, folder)
     trainings = [training for training in plan(config) if training.trainee in genotypes]
-    with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
+    with open_board(folder) as board:
         for number, training in enumerate(trainings, 1):
             out = folder / "retrain" / training.folder
             if is_trained(out):

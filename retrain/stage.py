@@ -1,13 +1,14 @@
 """The retraining stage: a genotype in, `retrain/<detector>/model.safetensors` out."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from configs.engine import Checkpointer, git_revision, versions
+from configs.engine import Checkpointer, check_shares, git_revision, is_first, versions
 from configs.errors import UserError
 from configs.files import read_rows
 from configs.schema import RunConfig
@@ -37,11 +38,16 @@ from search_space.genotype import (
 def run_retrain(config: RunConfig, folder: Path, photos: PhotoSet) -> None:
     """Trains, or continues to train, every detector of `config.retrain.detectors` at the same budget."""
     genotypes = trainees(config, folder)
-    with SummaryWriter(str(folder / "tensorboard" / "retrain")) as board:
+    with open_board(folder) as board:
         for name, genotype in genotypes.items():
             out = folder / "retrain" / name
             if not is_trained(out):
                 train_detector(name, genotype, config, photos, out, board, name)
+
+
+def open_board(folder: Path) -> AbstractContextManager[SummaryWriter | None]:
+    """TensorBoard's log of the stage; only the first of several processes has one."""
+    return SummaryWriter(str(folder / "tensorboard" / "retrain")) if is_first() else nullcontext()
 
 
 def is_trained(out: Path) -> bool:
@@ -50,16 +56,20 @@ def is_trained(out: Path) -> bool:
 
 
 def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, photos: PhotoSet, out: Path,
-                   board: SummaryWriter, title: str, protocol: Mapping[str, Any] | None = None,
+                   board: SummaryWriter | None, title: str, protocol: Mapping[str, Any] | None = None,
                    switches: Mapping[str, Any] | None = None, validation: RunConfig | None = None,
                    on_epoch: OnEpoch | None = None) -> None:
     """Trains, or continues to train, one detector, whose files go to `out`; `title` names it in progress and logs,
     `protocol` tells in its provenance what it was trained for. `switches` are further options of its network;
     `validation` and `on_epoch` as in `train`.
 
+    Of several processes (torchrun) all take part, and the first writes.
+
     Raises:
-        UserError: the loss is not finite.
+        UserError: the processes do not divide a batch; the loss is not finite.
     """
+    if config.retrain.pretrain.epochs:
+        check_shares("retrain.pretrain", config.retrain.pretrain.batch_size)
     options: dict[str, Any] = {"width": config.retrain.widths.get(trainee, config.retrain.width), **(switches or {})}
     if genotype:
         options["genotype"] = genotype_dict(genotype)
@@ -76,6 +86,8 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
         # A finished pre-training is kept as its checkpoint until the detector is trained.
         pretrained = pretrain(title, module.traces, config, photos, out / "pretrain", board)
     trained = train(title, module, config, photos, out, board, validation, on_epoch)
+    if not is_first():
+        return
     module.load_state_dict(trained.state)
     told = provenance(config, photos, trained, pretrained, protocol)
     if genotype:

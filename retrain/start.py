@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from configs.engine import is_first
 from configs.errors import UserError
 from configs.files import digest
 from detectors.checkpoints import LoadedDetector, load_detector
@@ -58,9 +59,10 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
                         "name weights of the same network, with its retrain.width and genotype")
     module.load_state_dict(fitting, strict=False)
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-    print(f"retrain {title}: starts from {path}, {len(names) - len(left)} of {len(names)} tensors of weights"
-          + (f"; not there, or of another shape: {', '.join(left[:3])}{more}" if left else ""),
-          file=sys.stderr, flush=True)
+    if is_first():
+        print(f"retrain {title}: starts from {path}, {len(names) - len(left)} of {len(names)} tensors of weights"
+              + (f"; not there, or of another shape: {', '.join(left[:3])}{more}" if left else ""),
+              file=sys.stderr, flush=True)
     return loaded
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.func import functional_call
 
+from configs.processes import average
 from search.differentiable import DifferentiableStrategy
 from search.network import norms_in
-from search.processes import average
 from search.strategy import Batch, loss_of
 
 Loss = Callable[[Sequence[Tensor]], Tensor]

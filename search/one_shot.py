@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from configs.processes import mean_loss
 from configs.schema import Racing
 from configs.streams import stream
-from search.processes import mean_loss
 from search.samplers import DRAWS, best_first, crossed, mutated, next_batch, random_samples, with_exact
 from search.strategy import Batch, Scored, SearchContext, Strategy, descend, loss_of
 from search_space.genotype import Genotype, SpaceShape, random_genotype

@@ -19,14 +19,15 @@ from torch.utils.tensorboard import SummaryWriter
 from configs.engine import (
     Checkpointer,
     check_finite,
+    check_shares,
     check_weights,
-    count_processes,
     git_revision,
     make_fabric,
     versions,
 )
 from configs.errors import UserError
 from configs.files import make_folder, read_rows, write_atomic, write_json, write_rows
+from configs.processes import apart, join_norms
 from configs.progress import Progress
 from configs.schema import RunConfig
 from configs.streams import stream, torch_seed
@@ -37,7 +38,6 @@ from search import SCORES, STRATEGIES, remove_leftovers
 from search.alone import ROWS, random_rivals, spent_seconds, train_all
 from search.costs import costs_of_run
 from search.network import SearchNetwork
-from search.processes import apart, join_norms
 from search.samplers import price, random_samples
 from search.scoring import Batches, ScoringData, Unit, race, score_unit
 from search.strategy import Scored, SearchContext, Strategy
@@ -80,10 +80,7 @@ def run_search(config: RunConfig, folder: Path, photos: PhotoSet) -> Genotype | 
         UserError: see `open_storage`; the processes do not divide a batch; training diverges.
     """
     out, settings, space = folder / "search", config.search, SpaceShape.of(config.space)
-    # Before processes connect: one that leaves then is a broken connection to the others.
-    if settings.batch_size % count_processes():
-        raise UserError(f"search.batch_size = {settings.batch_size}: must be a multiple of the "
-                        f"{count_processes()} processes")
+    check_shares("search", settings.batch_size)
     fabric = make_fabric(config)
     storage = None
     if settings.storage and fabric.is_global_zero:

@@ -10,9 +10,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from configs.processes import average_gradients, mean_loss
 from configs.schema import Racing, Search
 from search.network import SearchNetwork
-from search.processes import average_gradients, mean_loss
 from search_space.cost import Cost, CostTable
 from search_space.genotype import Genotype, SpaceShape
 

@@ -238,9 +238,11 @@ def test_tensorboard_alone_tells_the_speed(tmp_path):
     prefix = "retrain/net/"
     assert [event.step for event in board.Scalars(f"{prefix}pictures_per_second")] == [1, 2, 3]
     assert all(event.value > 0 for event in board.Scalars(f"{prefix}pictures_per_second"))
+    # Without loader processes, it waits while it forges.
+    assert all(0 < event.value < 1 for event in board.Scalars(f"{prefix}waiting"))
     assert [event.value for event in board.Scalars(f"{prefix}gradient_norm")] == pytest.approx(
         column(tmp_path, "gradient_norm"))
-    assert "pictures_per_second" not in read_rows(tmp_path / "history.csv")[0]
+    assert not {"pictures_per_second", "waiting"} & set(read_rows(tmp_path / "history.csv")[0])
 
 
 @pytest.mark.parametrize("chosen, expected", [([], ["TE"] * 4), (["NS", "PM"], ["NS", "PM"] * 2)])
@@ -274,11 +276,13 @@ def test_methods_that_chose_the_epoch_count_as_seen(selected):
     (["benchmark.protocol=matrix", "retrain.validation_methods=[NS]"], "matrix chooses the best epoch"),
     (["retrain.optimizer=adamw"], "give adamw a weight_decay"), (["retrain.weight_decay=0.1"], "and adam none"),
     (["retrain.accumulate=0"], "retrain.accumulate = 0"), (["retrain.ema=1.0"], "retrain.ema = 1"),
+    (["retrain.optimizer=schedule-free"], "give schedule=constant"),
+    (["retrain.optimizer=schedule-free", "retrain.schedule=constant", "retrain.ema=0.9"], "give schedule=constant and"),
     (["retrain.patience=0"], "retrain.patience = 0"), (["retrain.clip_norm=0.0"], "retrain.clip_norm = 0"),
     (["retrain.defects=[plateau-minimises]"], "plateau-minimises needs schedule plateau, not cosine"),
     (["retrain.defects=[double-sigmoid]", "retrain.focal_weight=0.0"], "double-sigmoid needs focal_weight above 0"),
     (["retrain.defects=[bayar]"], "retrain.defects.0 = 'bayar': must be 'double-sigmoid', "),
-    (["retrain.schedule=step"], "'cosine' or 'plateau'")])
+    (["retrain.schedule=step"], "'cosine', 'plateau' or 'constant'")])
 def test_what_cannot_be_is_refused_in_one_line(overrides, expected):
     with pytest.raises(UserError) as error:
         load_config("quick", ["forgeries.methods=[TE]", *overrides])

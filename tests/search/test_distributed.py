@@ -1,34 +1,29 @@
 """Two real processes on a CPU train as one does with their joint batch."""
 
-import multiprocessing
-import os
-import socket
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from together import WORLD, join, together
 from torch import nn
 
 from configs.engine import make_fabric
 from configs.files import read_rows
+from configs.processes import JointBatchNorm2d, apart, join_norms
 from configs.schema import Differentiable, RunConfig, Search
 from forgeries.dataset import make_loader
 from giidnet import main
 from search.network import SearchNetwork, search_costs
-from search.processes import JointBatchNorm2d, apart, join_norms
 from search.stage import make_strategy
 from search.strategy import SearchContext
 from search_space.genotype import SpaceShape
 
-WORLD, STEPS = 2, 3
+STEPS = 3
 SHAPE = SpaceShape(("sep3", "relu_sep3", "relu_sep5", "identity"), 2, (64, 128), (2, 1), (1, 2))
 COSTS = search_costs(SHAPE, 0.0625, ["plain"], 32)
 CASES = {"uniform": ("one-shot", {}), "fair": ("one-shot", {"paths": "fair"}), "clip": ("one-shot", {"clip_norm": 0.1}),
          "darts": ("darts", {}), "second order": ("darts", {"differentiable": Differentiable(order=2)}),
          "gumbel": ("gumbel", {"differentiable": Differentiable(entropy_weight=0.1)})}
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["search.stage", "search.one_shot", "search.darts", "search.gumbel"])
 
 
 def share(tensor, rank, world):
@@ -103,13 +98,6 @@ def still(norm, still):
     return norm
 
 
-def join(rank, port):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD),
-                   "LOCAL_WORLD_SIZE": str(WORLD), "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
-    torch.set_num_threads(1)
-
-
 def compute(rank, port, path):
     join(rank, port)
     torch.save(everything(make_fabric(RunConfig(device="cpu"))), path)
@@ -118,25 +106,6 @@ def compute(rank, port, path):
 def search(rank, port, arguments):
     join(rank, port)
     main(arguments)
-
-
-def together(target, argument, until=None):
-    """Runs `target` in all processes; argument(rank) is the last of its arguments. Kills them once the file `until`
-    exists. Returns their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [PROCESSES.Process(target=target, args=(rank, port, argument(rank)), daemon=True)
-                 for rank in range(WORLD)]
-    for process in processes:
-        process.start()
-    while until and not until.exists() and processes[0].is_alive():
-        time.sleep(0.002)
-    for process in processes:
-        if until:
-            process.kill()
-        process.join(120)
-    return [process.exitcode for process in processes]
 
 
 @pytest.fixture(scope="module")

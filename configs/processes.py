@@ -4,13 +4,18 @@ Gradients are averaged after the backward pass rather than by a wrapper around t
 be filled by every step: each step has a path of its own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from configs.errors import UserError
+
+Found = TypeVar("Found")
 
 
 class _Sum(torch.autograd.Function):
@@ -27,18 +32,19 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(gradient)
 
 
-class JointBatchNorm2d(nn.BatchNorm2d):
+class _Joint(_BatchNorm):
     """In training, normalises by mean and variance of the batches of all processes, which are of one size.
 
     Torch's own (`SyncBatchNorm`) runs on CUDA alone.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """N×C×H×W to the same."""
+        """N×C×… to the same."""
         if not self.training:
             return super().forward(input)
         x, world = input.to(torch.promote_types(input.dtype, torch.float32)), distributed.get_world_size()
-        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        others = (0, *range(2, x.ndim))
+        variance, mean = torch.var_mean(x, others, correction=0)
         # Each process fills its row and adds up all: one message, and no difference of large numbers.
         row = torch.arange(world, device=x.device) == distributed.get_rank()
         rows = _Sum.apply(torch.stack([mean, variance]) * row[:, None, None])
@@ -53,20 +59,32 @@ class JointBatchNorm2d(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean, factor)
                 self.running_var.lerp_(variance * count / (count - 1), factor)
         scale = (variance + self.eps).rsqrt() if self.weight is None else (variance + self.eps).rsqrt() * self.weight
-        x = (x - mean[:, None, None]) * scale[:, None, None]
-        return (x if self.bias is None else x + self.bias[:, None, None]).to(input.dtype)
+        shape = (-1, *(1 for _ in others[1:]))
+        x = (x - mean.view(shape)) * scale.view(shape)
+        return (x if self.bias is None else x + self.bias.view(shape)).to(input.dtype)
+
+
+class JointBatchNorm1d(_Joint, nn.BatchNorm1d):
+    """`BatchNorm1d` of all processes together."""
+
+
+class JointBatchNorm2d(_Joint, nn.BatchNorm2d):
+    """`BatchNorm2d` of all processes together."""
+
+
+JOINT: dict[type, type] = {nn.BatchNorm1d: JointBatchNorm1d, nn.BatchNorm2d: JointBatchNorm2d}
 
 
 def join_norms(network: nn.Module) -> None:
     """From now on batch norms are those of all processes together. Their state dict stays as it is."""
-    _turn(network, nn.BatchNorm2d, JointBatchNorm2d)
+    _turn(network, JOINT)
 
 
 @contextmanager
 def apart(network: nn.Module) -> Iterator[None]:
     """While it lasts, batch norms are those of this process alone."""
-    joint = any(type(module) is JointBatchNorm2d for module in network.modules())
-    _turn(network, JointBatchNorm2d, nn.BatchNorm2d)
+    joint = any(isinstance(module, _Joint) for module in network.modules())
+    _turn(network, {new: old for old, new in JOINT.items()})
     try:
         yield
     finally:
@@ -74,11 +92,26 @@ def apart(network: nn.Module) -> Iterator[None]:
             join_norms(network)
 
 
-def _turn(network: nn.Module, old: type, new: type) -> None:
+def _turn(network: nn.Module, classes: dict[type, type]) -> None:
     # The class, not the module: others hold references to it.
     for module in network.modules():
-        if type(module) is old:
-            module.__class__ = new
+        module.__class__ = classes.get(type(module), type(module))
+
+
+def by_first(fabric: Fabric, work: Callable[[], Found]) -> Found:
+    """What `work` gives in the first process, which alone does it, in all of them; so is a mistake of the user's."""
+    if fabric.world_size == 1:
+        return work()
+    told: list[Any] = [None]
+    if fabric.is_global_zero:
+        try:
+            told = [work()]
+        except UserError as error:
+            told = [error]
+    distributed.broadcast_object_list(told)
+    if isinstance(told[0], UserError):
+        raise told[0]
+    return told[0]
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:
