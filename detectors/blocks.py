@@ -4,9 +4,11 @@ Channel counts are given at width 1 and scaled as the cells' are.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from search_space.cells import STEM_CHANNELS, scaled
@@ -290,9 +292,37 @@ class Double(nn.Module):
 def median3(x: Tensor) -> Tensor:
     """3×3 median without padding: N×C×H×W to N×C×(H−2)×(W−2).
 
-    Sorts the three of each column, which neighbouring windows share; the median of nine is the median of the
-    largest lowest, the middle middle and the lowest largest of three columns (Paeth, Graphics Gems 1990).
+    Its gradient goes in equal shares to those of the nine that equal the median.
     """
+    return _Median3.apply(x) if torch.is_grad_enabled() and x.requires_grad else _median3(x)
+
+
+class _Median3(torch.autograd.Function):
+    """A tenth of the time that the gradient of each minimum and maximum takes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        median = _median3(x)
+        ctx.save_for_backward(x, median)
+        return median
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, median = ctx.saved_tensors
+        height, width = median.shape[-2:]
+        windows = [(..., slice(row, row + height), slice(column, column + width))
+                   for row in range(3) for column in range(3)]
+        chosen = [(x[window] == median).to(x.dtype) for window in windows]
+        share, total = gradient / sum(chosen), torch.zeros_like(x)
+        for window, mine in zip(windows, chosen, strict=True):
+            total[window] += share * mine
+        return total
+
+
+def _median3(x: Tensor) -> Tensor:
+    """Sorts the three of each column, which neighbouring windows share; the median of nine is the median of the largest
+    lowest, the middle middle and the lowest largest of three columns (Paeth, Graphics Gems 1990)."""
     low, middle, high = _sort3(x[..., :-2, :], x[..., 1:-1, :], x[..., 2:, :])
     columns = [(v[..., :-2], v[..., 1:-1], v[..., 2:]) for v in (low, middle, high)]
     return _sort3(_sort3(*columns[0])[2], _sort3(*columns[1])[1], _sort3(*columns[2])[0])[1]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from configs.errors import UserError
 from detectors import create_detector, list_detectors
-from detectors.blocks import SIMILARITIES, BayarConv, GlobalAttention, LocalAttention, median3
+from detectors.blocks import SIMILARITIES, BayarConv, GlobalAttention, LocalAttention, _median3, median3
 from detectors.giidnet import GIIDNet
 from search_space.genotype import SpaceShape, genotype_dict, random_genotype
 
@@ -126,3 +126,17 @@ def test_unknown_names_are_told():
     with pytest.raises(UserError, match="colour"):
         create_detector("giidnet", colour=1)
     assert "giidnet" in list_detectors()
+
+
+def test_the_medians_gradient_is_that_of_its_minima_and_maxima():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 1, 7, 9, dtype=torch.float64, generator=generator, requires_grad=True)
+    # As the network calls it: a border is equal to its copies.
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    weights = torch.randn(2, 1, 7, 9, dtype=torch.float64, generator=generator)
+    expected, found = (torch.autograd.grad((median(padded) * weights).sum(), x, retain_graph=True)[0]
+                       for median in (_median3, median3))
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(median3, x)
+    flat = torch.zeros(1, 1, 3, 3, requires_grad=True)
+    assert torch.autograd.grad(median3(flat).sum(), flat)[0].allclose(torch.tensor(1 / 9))
