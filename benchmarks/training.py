@@ -62,7 +62,7 @@ def configure(given: argparse.Namespace, width: float, precision: str = "32-true
         "photos": {"dirs": given.photos} if given.photos else {},
         "forgeries": {"methods": given.methods, "image_size": given.side, "workers": given.workers},
         "retrain": {"width": width, "epochs": EPOCHS, "steps": given.steps, "batch_size": given.batch,
-                    "validation_images": 1, "learning_rate": 1e-4, "compile": compile}})
+                    "validation_images": 1, "pictures": 0, "learning_rate": 1e-4, "compile": compile}})
 
 
 def contiguous_logits(network: GIIDNet, images: Tensor) -> Tensor:

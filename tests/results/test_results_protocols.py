@@ -15,8 +15,8 @@ from giidnet import registries
 from results.protocols import Training, plan
 from search_space.genotype import released_genotype, write_genotype
 
-# By their papers, not by the code: what is a network and what is not.
-NETWORKS = {name for name in METHODS if name.startswith(("RS-", "GC-"))}
+# By what they are, not by the code: what decodes like a network and what does not.
+NETWORKS = {name for name in METHODS if name.startswith(("RS-", "GC-", "RD"))}
 DIFFUSION = {"type": "command", "name": "SD", "kind": "diffusion",
              "command": ["/bin/sh", "-c", "cp {image} {output}; : {mask}"]}
 
