@@ -15,7 +15,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from configs.streams import stream
+from detectors import load_shipped
+from detectors.inference import predict_map
 from forgeries.masks import MASKS, draw_mask
+from forgeries.methods import inpaint
+from results.metrics import auc
 
 COLOUR = (230, 30, 140)
 DRAWN = 3
@@ -38,6 +42,25 @@ def mask_sheet(photo: np.ndarray, path: Path) -> None:
     plt.close(figure)
 
 
+def example(photo: np.ndarray, method: str, name: str, path: Path) -> None:
+    """`photo` (RGB uint8 H×W×3) with a region painted by `method` and outlined, beside the map of the package's
+    weights `name`; prints the map's AUC."""
+    generator = stream(0, "docs", "example")
+    mask = draw_mask("blob", photo, (0.06, 0.12), generator)
+    forged = inpaint(photo, mask, method, generator)
+    found = predict_map(load_shipped(name), forged)
+    print(f"{path.name}: AUC {auc(found, mask):.3f}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 9.6 / 2 * photo.shape[0] / photo.shape[1]),
+                                         layout="constrained")
+    left.imshow(forged)
+    left.contour(mask, [0.5], colors="deepskyblue", linewidths=1.5)
+    right.imshow(found, cmap="inferno", vmin=0, vmax=1)
+    for axis in (left, right):
+        axis.axis("off")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 def _shown(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The photograph in grey, the mask in colour over it."""
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2)
@@ -49,3 +72,4 @@ if __name__ == "__main__":
     matplotlib.use("agg")
     mask_sheet(cv2.resize(data.astronaut()[:400, 20:420], (256, 256), interpolation=cv2.INTER_AREA),
                Path(__file__).parent / "masks.png")
+    example(data.chelsea(), "GC-S", "giidnet-small", Path(__file__).parent / "example.png")
