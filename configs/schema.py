@@ -162,7 +162,7 @@ class Forgeries(Section):
     mask_fraction: Range = Field(default=[0.04, 0.25])
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
     authentic: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training pictures that are not forged, so that a detector learns to find nothing."""
+    """Share of the pictures that detectors are trained on that are not forged, so that they learn to find nothing."""
     before: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
     """What happened to the photograph before it was forged; one is drawn, uniformly, for each picture."""
     perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
@@ -552,8 +552,8 @@ class Ablate(Section):
 
     parts: Annotated[list[Literal["streams", "attention", "genotype", "loss", "methods"]], Field(min_length=1),
                      AfterValidator(distinct)] = ["streams", "attention", "genotype", "loss", "methods"]
-    """What is changed: each enhancement stream left out, each attention left out, other cells, the focal term left out,
-    each of forgeries.methods left out."""
+    """What is changed: each enhancement stream left out, each attention left out, other cells, each further term of
+    the loss left out, each of forgeries.methods left out."""
     seeds: Annotated[int, Field(ge=3)] = 3
     """Trainings of each variant, with different weights and order of the pictures."""
 

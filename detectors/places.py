@@ -54,7 +54,8 @@ def known_names() -> list[str]:
 
 def default_detector() -> str:
     """`giidnet`, or where only others come with weights, the first of those."""
-    return next(iter(shipped()), "giidnet") if _found("giidnet") is None else "giidnet"
+    names = list(shipped()) or ["giidnet"]
+    return "giidnet" if "giidnet" in names else names[0]
 
 
 def default_weights(name: str) -> Path:

@@ -83,7 +83,7 @@ def publish(checkpoint: Path, name: str, out: Path, threshold: float | None = No
     if found := next(local_paths(description), None):
         raise UserError(f"{file}: its description names a place on this machine: {found}")
     state = {key: rounded(value, key, file) for key, value in loaded.module.state_dict().items()}
-    data = save(state, {"giidnet": json.dumps(description, sort_keys=True, separators=(",", ":"))})
+    data = save(state, {"giidnet": json.dumps(description, separators=(",", ":"))})
     limit = LIMITS.get(name, Limit())
     if len(data) > limit.megabytes * 1e6 or description["parameters"] > (limit.parameters or math.inf):
         most = f"{limit.megabytes:g} MB" + (f" and {limit.parameters:,} parameters" if limit.parameters else "")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -69,12 +69,17 @@ class CaseSet:
     named: bool = True
 
 
+def test_recipe(config: RunConfig) -> Recipe:
+    """What test pictures are made of: photographs as they are, for `forgeries.before` is of the training."""
+    return replace(Recipe.of(config), before=("none",))
+
+
 class ForgedCases(Dataset[TestCase]):
     """Cases forged from the photographs of `split`: the same photographs, crops and masks for all methods."""
 
     def __init__(self, config: RunConfig, photos: Sequence[Photo], split: str, method: str, perturbation: str,
                  length: int) -> None:
-        self.dataset = ForgeryDataset(photos, Recipe.of(config), config.seed, split, length, method=method,
+        self.dataset = ForgeryDataset(photos, test_recipe(config), config.seed, split, length, method=method,
                                       perturbation=perturbation, balanced=True, flip=False)
 
     def __len__(self) -> int:
@@ -91,7 +96,7 @@ class AuthenticCases(Dataset[TestCase]):
 
     def __init__(self, config: RunConfig, photos: Sequence[Photo], split: str, perturbation: str, length: int) -> None:
         self.photos, self.split, self.perturbation, self.length = photos, split, perturbation, length
-        self.seed, self.recipe = config.seed, Recipe.of(config)
+        self.seed, self.recipe = config.seed, test_recipe(config)
 
     def __len__(self) -> int:
         return self.length

@@ -9,7 +9,7 @@ import numpy as np
 from configs.errors import UserError
 from forgeries.duplicates import NEAR, near_duplicates
 from forgeries.methods import same_method
-from forgeries.perturbations import covers
+from forgeries.perturbations import covers, expand
 from forgeries.readers.cases import AUTHENTIC
 
 
@@ -110,9 +110,14 @@ def methods_known(provenance: Mapping[str, Any]) -> list[str] | None:
 
 
 def perturbations_known(provenance: Mapping[str, Any]) -> list[str] | None:
-    """Perturbations that a detector was trained on pictures after; None where it does not say."""
+    """Perturbations that a detector was trained on pictures after; None where it does not say.
+
+    Of unforged pictures what happened to the photograph is all that happened.
+    """
     own, start = provenance["perturbations"], _start(provenance)["perturbations"]
-    return None if own is None or start is None else list(dict.fromkeys([*own, *start]))
+    forgeries = (provenance.get("config") or {}).get("forgeries") or {}
+    before = forgeries.get("before", []) if forgeries.get("authentic") else []
+    return None if own is None or start is None else list(dict.fromkeys([*own, *expand(before), *start]))
 
 
 def photos_known(provenance: Mapping[str, Any]) -> bool:

@@ -74,7 +74,10 @@ def widened(value: Tensor, shape: Sequence[int]) -> Tensor | None:
     chance, so that they become different in training. Convolutions in groups of several channels do not compute the
     same; depthwise ones do.
     """
-    if value.ndim != len(shape) or any(new % old for new, old in zip(shape, value.shape, strict=True)):
+    if value.ndim != len(shape) or value.shape[2:] != tuple(shape)[2:] \
+            or any(new % old for new, old in zip(shape, value.shape, strict=True)):
+        return None
+    if value.ndim > 1 and value.shape[1] == 1 < shape[1]:  # depthwise there, dense here
         return None
     times = [new // old for new, old in zip(shape, value.shape, strict=True)]
     for axis, factor in enumerate(times):
@@ -99,7 +102,15 @@ def add_start(provenance: dict[str, Any], spec: str, start: LoadedDetector) -> d
     return {**provenance, "photos": {**provenance["photos"], **({"start": list(others.values())} if others else {})},
             "start": {"name": Path(spec).name, "sha256": digest(path), "detector": start.name,
                       "methods": methods_known(before), "perturbations": perturbations_known(before),
+                      "pictures_seen": pictures_before(before), "config": before.get("config"),
                       "photos": photos_known(before)}}
+
+
+def pictures_before(provenance: Mapping[str, Any]) -> int | None:
+    """Training pictures of weights, those of the weights that they started from included; None where these are not
+    told."""
+    own, start = provenance.get("pictures_seen"), provenance.get("start") or {"pictures_seen": 0}
+    return None if own is None or start.get("pictures_seen") is None else own + start["pictures_seen"]
 
 
 def freeze(module: nn.Module, parts: Sequence[str]) -> None:

@@ -192,7 +192,8 @@ def fit(name: str, module: nn.Module, task: Task, config: RunConfig, folder: Pat
     def pass_through(step: int) -> None:
         """The last batches until step `step`, once more."""
         end = (step + 1) * parts * size
-        last = Subset(task.items, range(max(0, end - RECALIBRATION * size), end))
+        items = task.hard.items() if task.hard else task.items
+        last = Subset(items, range(max(0, end - RECALIBRATION * size), end))
         for images, _ in make_loader(last, size, workers, 0,  # type: ignore[arg-type]
                                      fabric.global_rank, fabric.world_size):
             network.logits(images.to(fabric.device))

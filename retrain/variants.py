@@ -1,6 +1,6 @@
 """What an ablation trains: the full network, and variants that each differ from it in one thing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -47,7 +47,8 @@ def variants(config: RunConfig, genotypes: Mapping[str, Genotype]) -> list[Varia
     origin = next(iter(genotypes))
     full = Variant(FULL, genotypes[origin], tuple(config.forgeries.methods),
                    {term: getattr(config.retrain, f"{term}_weight") for term in TERMS}, searched=origin == "discovered")
-    makers = {"streams": _streams, "attention": _attention, "loss": _loss, "methods": _methods,
+    makers = {"streams": lambda network: _streams(network, config.retrain.streams), "attention": _attention,
+              "loss": _loss, "methods": _methods,
               "genotype": lambda network: _genotypes(network, genotypes)}
     found = [replace(variant, name=f"{part}-{variant.name}") for part in config.ablate.parts
              for variant in makers[part](full)]
@@ -57,8 +58,8 @@ def variants(config: RunConfig, genotypes: Mapping[str, Genotype]) -> list[Varia
     return [full, *found]
 
 
-def _streams(full: Variant) -> Iterator[Variant]:
-    there = split_parts(full.genotype.streams) if full.genotype.streams else STREAMS
+def _streams(full: Variant, configured: Sequence[str]) -> Iterator[Variant]:
+    there = configured or (split_parts(full.genotype.streams) if full.genotype.streams else STREAMS)
     for name in there if len(there) > 1 else ():
         yield replace(full, name=f"without-{name}", switches={"streams": [other for other in there if other != name]})
 

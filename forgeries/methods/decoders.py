@@ -86,6 +86,8 @@ def _resynthesise(picture: "Tensor", generator: np.random.Generator) -> "Tensor"
         known = features if decoded is None else torch.cat([features, decoded], 1)
         if kind != "shuffle":
             known = F.interpolate(known, scale_factor=2, mode=kind)
+        # A padding by reflection is smaller than what it pads.
+        kernel = min(kernel, 2 * min(known.shape[2:]) - 1)
         weight = _normal(generator, (hidden, known.shape[1], kernel, kernel)) / known.shape[1] ** 0.5 / kernel
         features = activation(F.conv2d(F.pad(known, (kernel // 2,) * 4, mode="reflect"), weight,
                                        _normal(generator, (hidden,)) / 4))
