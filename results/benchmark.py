@@ -217,13 +217,12 @@ def describe(bench: Bench, findings: Sequence[Finding], expected: int, complete:
         source, trained = entry.source, entry.source.provenance
         photographs = sum(map(len, trained["photos"].values())) if trained["photos"] else None
         protocol, start = trained.get("protocol") or {}, trained.get("start") or {}
-        methods = trained["methods"] and list(dict.fromkeys([*trained["methods"], *(start.get("methods") or ())]))
         seen = trained.get("pictures_seen")
         detectors.setdefault(entry.name, []).append({
             "seed": int(entry.seed) if entry.seed else None, "spec": entry.spec, "kind": source.kind,
             "detector": source.detector, "digest": source.digest or "", "parameters": source.parameters,
             "threshold": trained.get("threshold"),
-            "trained_on": {"methods": methods, "perturbations": trained["perturbations"],
+            "trained_on": {"methods": trained["methods"], "perturbations": trained["perturbations"],
                            "photographs": photographs,
                            "pictures_seen": seen and seen + (start.get("pictures_seen") or 0),
                            "group": protocol.get("group"), "trainee": protocol.get("trainee")}})

@@ -109,3 +109,11 @@ def test_a_share_of_the_pictures_is_left_as_it_was(photos):
     assert all((one.image == other.image).all() for one, other in zip(some, all_forged, strict=True)
                if one.method != "authentic")
     assert ForgeryDataset(photos, replace(RECIPE, authentic=0.99), 0, "t", 1)[0][1].sum() == 0
+
+
+def test_the_smallest_pictures_can_be_resynthesised():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    mask = np.zeros((16, 16), bool)
+    mask[4:12, 4:12] = True
+    for seed in range(60):
+        assert (inpaint(image, mask, "RD", np.random.default_rng(seed))[~mask] == image[~mask]).all()

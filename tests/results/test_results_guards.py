@@ -108,6 +108,14 @@ def test_seen_methods_and_perturbations_are_marked():
         assert unknown.allowed and "labelled unknown" in unknown.what
 
 
+def test_histories_of_unforged_training_pictures_are_seen_perturbations():
+    past = {"before": ["none", "webp-70..90"], "authentic": 0.1}
+    assert seen_perturbations("net", provenance(), ["webp-80"]) == []
+    (found,) = seen_perturbations("net", provenance(config={"forgeries": past}), ["webp-80", "webp-50"])
+    assert "trained on webp-80:" in found.what
+    assert seen_perturbations("net", provenance(config={"forgeries": past | {"authentic": 0.0}}), ["webp-80"]) == []
+
+
 def test_what_is_refused_and_what_is_let_pass():
     mark = Finding("seen-methods", "net", "net was trained on TE", True)
     leak, near, again = (Finding(guard, "net", f"{name}: found") for guard, name in (

@@ -15,7 +15,7 @@ from detectors.checkpoints import load_detector, save_detector
 from forgeries.photos import PhotoSet, find_photos
 from results.guards import methods_known, perturbations_known, photos_known, seen_methods, trained_on, unknown_selection
 from retrain.stage import run_retrain, trainees
-from retrain.start import freeze, start_from
+from retrain.start import freeze, start_from, widened
 from retrain.trainer import train
 from search_space.genotype import genotype_dict
 
@@ -91,14 +91,15 @@ def test_what_the_start_saw_was_seen_and_so_on(before, tmp_path):
     told = load_detector(first / "retrain" / "giidnet-random").provenance
     digest = hashlib.sha256((before / "model.safetensors").read_bytes()).hexdigest()
     assert told["start"] == {"name": "giidnet-random", "sha256": digest, "detector": "giidnet", "methods": ["NS", "BH"],
-                             "perturbations": ["jpeg-75"], "photos": True}
+                             "perturbations": ["jpeg-75"], "photos": True, "pictures_seen": 2,
+                             "config": load_detector(before).provenance["config"]}
     assert told["methods"] == ["TE"] and methods_known(told) == ["TE", "NS", "BH"]
     assert perturbations_known(told) == ["none", "jpeg-75"]
     (mark,) = seen_methods("net", told, ["BH", "PM"])
     assert mark.what == "net was trained on BH: these results are labelled seen"
     run_retrain(configure(methods=["PM"], start=str(first / "retrain" / "giidnet-random")), second, PHOTOS)
     again = load_detector(second / "retrain" / "giidnet-random").provenance
-    assert methods_known(again) == ["PM", "TE", "NS", "BH"]
+    assert methods_known(again) == ["PM", "TE", "NS", "BH"] and again["start"]["pictures_seen"] == 4
     for provenance in (told, again):
         assert photos_known(provenance) and not unknown_selection("net", provenance)
         assert [photo["digest"] for photo in provenance["photos"]["start"]] == [photo.digest for photo in PHOTOS.test]
@@ -162,6 +163,12 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(overrides, expecte
     with pytest.raises(UserError) as error:
         load_config("quick", overrides)
     assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ((4, 4, 1, 1), (4, 4, 3, 3)), ((4, 1, 3, 3), (4, 4, 3, 3)), ((4, 4, 1, 1), (6, 6, 1, 1)), ((4,), (4, 1))])
+def test_other_kernels_and_other_groups_are_not_wider_ones(old, new):
+    assert widened(torch.ones(old), new) is None
 
 
 @pytest.mark.parametrize("factor", [2, 3])
