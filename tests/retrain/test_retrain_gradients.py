@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from schedulefree import AdamWScheduleFree
-from torch import nn
+from small import Normed, Plain
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.engine import make_fabric
@@ -26,27 +26,6 @@ from retrain.losses import training_loss
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 FREE = {"optimizer": "schedule-free", "schedule": "constant"}
-
-
-class Plain(nn.Module):
-    """Without batch norm, so that a batch is the sum of its pieces. A larger part than `limit` is too much."""
-
-    def __init__(self, limit=99, error=None):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 1))
-        self.limit, self.error = limit, error or torch.OutOfMemoryError("CUDA out of memory.")
-
-    def logits(self, images):
-        if self.training and len(images) > self.limit:
-            raise self.error
-        return self.layers(images)
-
-
-class Normed(Plain):
-    def __init__(self):
-        super().__init__()
-        self.layers.insert(1, nn.BatchNorm2d(4))
 
 
 def configure(**retrain):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import Normed, Plain
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -28,26 +29,6 @@ from retrain.trainer import Trained
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 EVERYTHING = {"optimizer": "adamw", "weight_decay": 0.05, "accumulate": 2, "clip_norm": 0.5, "ema": 0.9, "patience": 3,
               "schedule": "plateau", "plateau_patience": 0, "validation_methods": ["NS", "PM"]}
-
-
-class Plain(nn.Module):
-    """Without batch norm, so that a batch is the sum of its parts."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 1))
-
-    def logits(self, images):
-        return self.layers(images)
-
-
-class Normed(Plain):
-    """With running statistics and a count."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers.insert(1, nn.BatchNorm2d(4))
 
 
 def configure(**retrain):
