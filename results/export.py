@@ -176,7 +176,7 @@ def _plain(cell: Cell) -> str | float:
 def _note(sheet: Sheet) -> str:
     marked = any(cell.seen == "seen" for row in sheet.rows for cell in row)
     failed = any(cell.failed for row in sheet.rows for cell in row)
-    return " ".join(filter(None, [sheet.note, f"{SEEN} trained on this." if marked else "",
+    return " ".join(filter(None, [sheet.note, f"{SEEN} trained on this, or chosen by it." if marked else "",
                                   f"{FAILED} some maps are missing; not ranked." if failed else ""]))
 
 
