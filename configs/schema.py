@@ -91,6 +91,9 @@ OperationName = Annotated[str, known("operations")]
 StrategyName = Annotated[str, known("strategies")]
 TraineeName = Annotated[str, known("trainees")]
 PerturbationName = Annotated[str, known("perturbations")]
+Perturbations = Annotated[
+    Annotated[list[PerturbationName], Field(min_length=1), AfterValidator(distinct), Tag("(list)")]
+    | Annotated[dict[PerturbationName, Weight], Field(min_length=1), Tag("(weights)")], LIST_OR_WEIGHTS]
 StreamName = Annotated[str, known("streams")]
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]
 """Becomes the name of a folder."""
@@ -163,10 +166,11 @@ class Forgeries(Section):
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
     authentic: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the pictures that detectors are trained on that are not forged, so that they learn to find nothing."""
-    before: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
-    """What happened to the photograph before it was forged; one is drawn, uniformly, for each picture."""
-    perturbations: Annotated[list[PerturbationName], Field(min_length=1)] = ["none"]
-    """What happens to the forgery; one is drawn, uniformly, for each picture."""
+    before: Perturbations = ["none"]
+    """What happened to the photograph before it was forged: a list, of which one is drawn uniformly for each picture,
+    or weights: `{none: 2, jpeg-75..98: 1}`."""
+    perturbations: Perturbations = ["none"]
+    """What happens to the forgery; drawn likewise."""
     cache_gigabytes: Annotated[float, Field(ge=0)] = 4.0
     """Disk space for what was painted, so that no hole is painted twice; 0 keeps nothing. It lies in the user's cache
     folder, or where the environment's GIIDNET_CACHE says."""
@@ -439,6 +443,8 @@ class Retrain(Optimisation, Loss):
     """A genotype file; by default the one that this run's search found."""
     streams: Annotated[list[StreamName], AfterValidator(distinct)] = []
     """Streams of the enhancement block; by default those that the genotype has chosen, or else the published ones."""
+    anomaly: bool = False
+    """The decision block sees also how unusual each feature is for its picture; see docs/retraining.md."""
     width: Width = 1.0
     widths: dict[TraineeName, Width] = {}
     """Widths of single detectors, where they differ from `width`."""

@@ -215,6 +215,27 @@ class LocalAttention(nn.Module):
         return F.conv2d(x, self.kernel.expand(self.channels, 1, 5, 5), padding=2, groups=self.channels)
 
 
+class Anomaly(nn.Module):
+    """Adds to features a 1×1 convolution of how unusual they are for the picture: of their z-scores over all positions,
+    and the scores' magnitudes.
+
+    After ManTraNet's anomaly detector (Wu, AbdAlmageed & Natarajan, CVPR 2019, section 4). A trace is not foreign by
+    itself but beside the rest: noise betrays a fill where there is no other, and lack of it where there is. The
+    convolution starts at zero, so that a trained network stays what it was.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×C×h×w to N×C×h×w."""
+        # float32 under mixed precision too: deviations are small.
+        scores = F.instance_norm(x.float(), eps=1e-4)
+        return x + self.conv(torch.cat([scores, scores.abs()], 1))
+
+
 class Decision(nn.Module):
     """Features, with those of global and local attention beside them, decoded to a map at the input's resolution.
 

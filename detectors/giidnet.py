@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from configs.errors import UserError
 from detectors import ATTENTION, DEFECTS, STREAMS
-from detectors.blocks import Decision, Enhancement, GlobalAttention, LocalAttention, median3, pad_to_multiple
+from detectors.blocks import Anomaly, Decision, Enhancement, GlobalAttention, LocalAttention, median3, pad_to_multiple
 from detectors.iid_net import PublishedBayarConv
 from search_space.cells import build_extraction, scaled
 from search_space.genotype import Genotype, genotype_from_dict, released_genotype, split_parts
@@ -24,6 +24,7 @@ class GIIDNet(nn.Module):
             has chosen, or else all.
         global_attention, local_attention, median: switches for ablations. An attention that the genotype has not
             chosen, where its space lets it choose, is left out anyway.
+        anomaly: features also tell how unusual they are for the picture, see `detectors.blocks.Anomaly`.
         defects: those of the published network that are brought back, of `detectors.DEFECTS`; see docs/differences.md.
 
     Raises:
@@ -32,7 +33,8 @@ class GIIDNet(nn.Module):
 
     def __init__(self, genotype: Genotype | Mapping[str, Any] | None = None, width: float = 1.0,
                  streams: Sequence[str] | None = None, global_attention: bool = True,
-                 local_attention: bool = True, median: bool = True, defects: Sequence[str] = ()) -> None:
+                 local_attention: bool = True, median: bool = True, anomaly: bool = False,
+                 defects: Sequence[str] = ()) -> None:
         super().__init__()
         if unknown := [name for name in defects if name not in DEFECTS]:
             raise UserError(f"giidnet: defect '{unknown[0]}': unknown; known are {', '.join(DEFECTS)}")
@@ -46,6 +48,7 @@ class GIIDNet(nn.Module):
         self.enhancement = Enhancement(chosen if streams is None else streams, width)
         self.extraction = build_extraction(genotype, width)
         channels = scaled(genotype.space.channels[-1], width)
+        self.anomaly = Anomaly(channels) if anomaly else nn.Identity()
         names = split_parts(genotype.attention) if genotype.attention else ATTENTION
         attention: list[nn.Module] = []
         if global_attention and "global" in names:
@@ -64,11 +67,15 @@ class GIIDNet(nn.Module):
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to logits N×1×H×W."""
         height, width = images.shape[-2:]
         if self.stretched:
-            x = self.decision(self.extraction(self.enhancement(images * 2 - 1)))
+            x = self.decision(self.features(images * 2 - 1))
             return F.interpolate(median3(x) if self.median else x, (height, width), mode="nearest")
         x = pad_to_multiple(images * 2 - 1, self.reduction)
-        x = self.decision(self.extraction(self.enhancement(x)))[..., :height, :width]
+        x = self.decision(self.features(x))[..., :height, :width]
         return median3(F.pad(x, (1, 1, 1, 1), mode="replicate")) if self.median else x
+
+    def features(self, x: Tensor) -> Tensor:
+        """RGB N×3×H×W in [−1, 1] to what is decided on, N×C×⌈H/r⌉×⌈W/r⌉."""
+        return self.anomaly(self.extraction(self.enhancement(x)))
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to the probability N×1×H×W that each pixel was inpainted."""

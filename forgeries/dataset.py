@@ -1,7 +1,7 @@
 """Forgeries made on the fly: each a pure function of (seed, stream, epoch, index)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +30,11 @@ DECODED_BYTES = 256 * 2 ** 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or methods by
-    `method_weights` and kinds of masks by `mask_weights` of any sum. `before` are perturbations of the photograph that
-    is forged, `perturbations` those of the forgery; a share `authentic` of the pictures is not forged. `cache` keeps
-    what was painted; it changes no picture.
+    """What forgeries are made of; where several are named, one is drawn for each picture, uniformly, or by weights of
+    any sum: `method_weights`, `mask_weights`, `before_weights`, `perturbation_weights`.
+
+    `before` are perturbations of the photograph that is forged, `perturbations` those of the forgery; a share
+    `authentic` of the pictures is not forged. `cache` keeps what was painted; it changes no picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -48,6 +49,8 @@ class Recipe:
     mask_weights: tuple[float, ...] | None = None
     method_weights: tuple[float, ...] | None = None
     before: tuple[str, ...] = ("none",)
+    before_weights: tuple[float, ...] | None = None
+    perturbation_weights: tuple[float, ...] | None = None
     authentic: float = 0.0
     cache: PaintCache | None = field(default=None, compare=False)
 
@@ -62,11 +65,12 @@ class Recipe:
     def of(cls, config: RunConfig) -> "Recipe":
         """From the `forgeries` section and `photos.shrink`."""
         section, shrink = config.forgeries, config.photos.shrink
+        before, after = (chain_weights(chains) for chains in (section.before, section.perturbations))
         return cls(tuple(section.methods), tuple(section.masks), (section.mask_fraction[0], section.mask_fraction[1]),
-                   section.image_size, tuple(expand(section.perturbations)), (shrink[0], shrink[1]) if shrink else None,
+                   section.image_size, tuple(after), (shrink[0], shrink[1]) if shrink else None,
                    tuple(section.masks.values()) if isinstance(section.masks, dict) else None,
-                   method_weights(section), tuple(expand(section.before)),
-                   cache=paint_cache(section.cache_gigabytes))
+                   method_weights(section), tuple(before), _unless_alike(before.values()),
+                   _unless_alike(after.values()), cache=paint_cache(section.cache_gigabytes))
 
 
 def method_weights(section: Forgeries) -> tuple[float, ...] | None:
@@ -83,7 +87,27 @@ def method_weights(section: Forgeries) -> tuple[float, ...] | None:
         for spec, weight in weights.items():
             sums[family(spec)] += weight
         weights = {spec: weight / sums[family(spec)] for spec, weight in weights.items()}
-    return tuple(weights.values()) if len(set(weights.values())) > 1 else None
+    return _unless_alike(weights.values())
+
+
+def chain_weights(perturbations: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+    """How often each chain of the configured perturbations is drawn, relative to the others; those of a grid share
+    its weight.
+
+    Raises:
+        UserError: no such perturbation or grid.
+    """
+    weighed = perturbations if isinstance(perturbations, Mapping) else None
+    weights: dict[str, float] = defaultdict(float)
+    for name in perturbations:
+        chains = expand([name])
+        for chain in chains:
+            weights[chain] = weights[chain] + weighed[name] / len(chains) if weighed else 1.0
+    return dict(weights)
+
+
+def _unless_alike(weights: Collection[float]) -> tuple[float, ...] | None:
+    return tuple(weights) if len(set(weights)) > 1 else None
 
 
 def draw_name(names: Sequence[str], weights: Sequence[float] | None, generator: np.random.Generator) -> str:
@@ -125,7 +149,8 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     original = draw_history(photo, recipe, generator, flip)
     mask_kind = draw_name(recipe.masks, recipe.mask_weights, generator)
     mask = draw_mask(mask_kind, original, recipe.mask_fraction, generator)
-    drawn = draw_name(recipe.methods, recipe.method_weights, generator), str(generator.choice(recipe.perturbations))
+    drawn = draw_name(recipe.methods, recipe.method_weights, generator), draw_name(
+        recipe.perturbations, recipe.perturbation_weights, generator)
     painter, perturbation = find_method(method or drawn[0]), perturbation or drawn[1]
     unforged = recipe.authentic > 0 and stream(seed, stream_name, epoch, index, "authentic").random() < recipe.authentic
     # A stream takes as long to make as a small hole to paint: none for what draws nothing. It is that of the name: the
@@ -178,7 +203,8 @@ def draw_history(photo: Photo, recipe: Recipe, generator: np.random.Generator, f
         return draw_square(photo, recipe.image_size, recipe.shrink, generator, flip)
     size = recipe.image_size
     larger = draw_square(photo, size + GRID, recipe.shrink, generator, flip)
-    made = perturb(larger, np.zeros(larger.shape[:2], bool), str(generator.choice(recipe.before)), generator).image
+    history = draw_name(recipe.before, recipe.before_weights, generator)
+    made = perturb(larger, np.zeros(larger.shape[:2], bool), history, generator).image
     if min(made.shape[:2]) < size:
         made = cv2.resize(made, (size, size), interpolation=cv2.INTER_LINEAR)
     top, left = (int(generator.integers(length - size + 1)) for length in made.shape[:2])

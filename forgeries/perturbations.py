@@ -273,6 +273,18 @@ def _sharpen(image: np.ndarray, amount: float) -> np.ndarray:
     return _to_uint8(pixels + np.float32(amount) * (pixels - cv2.GaussianBlur(pixels, (0, 0), 1)))
 
 
+def _defocus(image: np.ndarray, mask: np.ndarray, sigma: float, generator: np.random.Generator) \
+        -> tuple[np.ndarray, np.ndarray]:
+    """What lies near or far is out of focus: a Gaussian blur where a smooth random field is low, none where it is
+    high."""
+    import cv2
+    height, width = image.shape[:2]
+    field = cv2.resize(generator.standard_normal((5, 5), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    share = 1 / (1 + np.exp(-8 * field[..., None]))
+    pixels = image.astype(np.float32)
+    return _to_uint8(share * pixels + (1 - share) * cv2.GaussianBlur(pixels, (0, 0), sigma)), mask
+
+
 OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in (
     Operation("jpeg", 1, 100, 1, "quality of JPEG compression", _pixels(_jpeg)),
     Operation("webp", 1, 100, 1, "quality of WebP compression", _pixels(_webp)),
@@ -280,6 +292,7 @@ OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation i
     Operation("scale", 0.25, 2, 0, "factor on the sides; the size changes", _scale),
     Operation("crop", 0.25, 1, 0, "share of each side that is kept, at a random place; the size changes", _crop),
     Operation("blur", 0.2, 10, 0, "standard deviation of a Gaussian blur, in pixels", _pixels(_blur)),
+    Operation("defocus", 0.5, 10, 0, "standard deviation of a Gaussian blur of about half of the picture", _defocus),
     Operation("noise", 0.5, 50, 0, "standard deviation of Gaussian noise, in grey levels of 255", _noise),
     Operation("median", 3, 15, 2, "side of the median's window, in pixels", _pixels(_median)),
     Operation("gamma", 0.2, 5, 0, "exponent on values in [0, 1]", _pixels(_gamma)),

@@ -75,6 +75,8 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
         options["genotype"] = genotype_dict(genotype)
         if config.retrain.streams:
             options.setdefault("streams", config.retrain.streams)
+        if config.retrain.anomaly:
+            options.setdefault("anomaly", True)
         if defects := [name for name in config.retrain.defects if name in DEFECTS]:
             options["defects"] = defects
     torch.manual_seed(torch_seed(config.seed, "weights", trainee))

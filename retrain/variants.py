@@ -47,7 +47,8 @@ def variants(config: RunConfig, genotypes: Mapping[str, Genotype]) -> list[Varia
     origin = next(iter(genotypes))
     full = Variant(FULL, genotypes[origin], tuple(config.forgeries.methods),
                    {term: getattr(config.retrain, f"{term}_weight") for term in TERMS}, searched=origin == "discovered")
-    makers = {"streams": lambda network: _streams(network, config.retrain.streams), "attention": _attention,
+    makers = {"streams": lambda network: _streams(network, config.retrain.streams),
+              "attention": lambda network: _attention(network, config.retrain.anomaly),
               "loss": _loss, "methods": _methods,
               "genotype": lambda network: _genotypes(network, genotypes)}
     found = [replace(variant, name=f"{part}-{variant.name}") for part in config.ablate.parts
@@ -64,9 +65,11 @@ def _streams(full: Variant, configured: Sequence[str]) -> Iterator[Variant]:
         yield replace(full, name=f"without-{name}", switches={"streams": [other for other in there if other != name]})
 
 
-def _attention(full: Variant) -> Iterator[Variant]:
+def _attention(full: Variant, anomaly: bool) -> Iterator[Variant]:
     for name in split_parts(full.genotype.attention) if full.genotype.attention else ATTENTION:
         yield replace(full, name=f"without-{name}", switches={f"{name}_attention": False})
+    if anomaly:
+        yield replace(full, name="without-anomaly", switches={"anomaly": False})
 
 
 def _loss(full: Variant) -> Iterator[Variant]:
