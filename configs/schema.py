@@ -166,6 +166,9 @@ class Forgeries(Section):
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 128
     authentic: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the pictures that detectors are trained on that are not forged, so that they learn to find nothing."""
+    inverted: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the pictures that detectors are trained on, of those by methods that see the hole (RD, LM, RS-…), in
+    which the surroundings are processed and the hole, still the mask, is not: what is foreign is what is rare."""
     before: Perturbations = ["none"]
     """What happened to the photograph before it was forged: a list, of which one is drawn uniformly for each picture,
     or weights: `{none: 2, jpeg-75..98: 1}`."""

@@ -34,7 +34,9 @@ class Recipe:
     any sum: `method_weights`, `mask_weights`, `before_weights`, `perturbation_weights`.
 
     `before` are perturbations of the photograph that is forged, `perturbations` those of the forgery; a share
-    `authentic` of the pictures is not forged. `cache` keeps what was painted; it changes no picture.
+    `authentic` of the pictures is not forged. Of those by a method that is not blind, a share `inverted` is pristine in
+    the hole, which is the mask all the same, and processed around it. `cache` keeps what was painted; it changes no
+    picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -52,6 +54,7 @@ class Recipe:
     before_weights: tuple[float, ...] | None = None
     perturbation_weights: tuple[float, ...] | None = None
     authentic: float = 0.0
+    inverted: float = 0.0
     cache: PaintCache | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -152,14 +155,20 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
     drawn = draw_name(recipe.methods, recipe.method_weights, generator), draw_name(
         recipe.perturbations, recipe.perturbation_weights, generator)
     painter, perturbation = find_method(method or drawn[0]), perturbation or drawn[1]
-    unforged = recipe.authentic > 0 and stream(seed, stream_name, epoch, index, "authentic").random() < recipe.authentic
+
+    def happens(what: str, share: float) -> bool:
+        return share > 0 and stream(seed, stream_name, epoch, index, what).random() < share
+
+    unforged = happens("authentic", recipe.authentic)
     # A stream takes as long to make as a small hole to paint: none for what draws nothing. It is that of the name: the
     # file that declares a method may lie anywhere.
     chance = generator if painter.deterministic else stream(seed, stream_name, epoch, index, painter.name)
     if unforged:
         painted, mask = original, np.zeros_like(mask)
     else:
-        painted = (recipe.cache.paint if recipe.cache else Method.paint)(painter, original, mask, chance)
+        paint = recipe.cache.paint if recipe.cache else Method.paint
+        inverted = not painter.blind and happens("inverted", recipe.inverted)
+        painted = paint(painter, original, ~mask if inverted else mask, chance)
     after = Perturbed(painted, mask, "none") if perturbation == "none" else perturb(
         painted, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))
     return Forgery(after.image, after.mask, original, AUTHENTIC if unforged else painter.name, mask_kind, perturbation,

@@ -107,8 +107,8 @@ def train(name: str, module: nn.Module, config: RunConfig, photos: PhotoSet, fol
         UserError: the loss is not finite.
     """
     settings, recipe, judge = config.retrain, Recipe.of(config), validation or config
-    items = ForgeryDataset(photos.train, replace(recipe, authentic=config.forgeries.authentic), config.seed, "train",
-                           pictures_per_epoch(settings), settings.epochs)
+    trained = replace(recipe, authentic=config.forgeries.authentic, inverted=config.forgeries.inverted)
+    items = ForgeryDataset(photos.train, trained, config.seed, "train", pictures_per_epoch(settings), settings.epochs)
 
     def loss(logits: Tensor, masks: Tensor) -> Tensor:
         return training_loss(logits, masks, settings)

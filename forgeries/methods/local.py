@@ -19,7 +19,7 @@ def _processed(image: np.ndarray, mask: np.ndarray, generator: np.random.Generat
     for _ in range(int(generator.integers(1, 3))):
         kinds = MANIPULATIONS[str(generator.choice(FAMILIES))]
         apply = kinds[str(generator.choice(list(kinds)))]
-        part = apply(part, 1 - generator.random(), generator)
+        part = apply(part, (1 - generator.random()) ** 2, generator)  # mostly weak: strong ones are learned at once
     result = image.copy()
     result[place] = part
     return result
@@ -27,5 +27,5 @@ def _processed(image: np.ndarray, mask: np.ndarray, generator: np.random.Generat
 
 LOCAL = (
     Method("LM", "manipulation", "the region itself, processed otherwise", "this project", _processed, "fast",
-           deterministic=False, blind=False),
+           deterministic=False, blind=False, version="2"),
 )
