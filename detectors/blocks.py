@@ -79,6 +79,40 @@ class Residual(nn.Conv2d):
         return F.conv2d(F.pad(127.5 * x, (2, 2, 2, 2), mode="replicate"), kernels).asinh()
 
 
+class NoiseLevel(nn.Conv2d):
+    """Level of noise around each pixel, against the picture's: nothing of it is learned.
+
+    Log of the mean square, over 7×7, of five high-pass residuals in grey levels, less its mean over the picture. Three
+    of the residuals are those of the steganalysis rich model (Fridrich & Kodovský 2012) of the grey picture, two are
+    second differences of colours.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self) -> None:
+        super().__init__(3, 5, 5, bias=False)
+        self.weight = nn.Parameter(noise_kernels(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×H×W in [−1, 1] to N×5×H×W."""
+        residuals = F.conv2d(F.pad(127.5 * x.float(), (2, 2, 2, 2), mode="replicate"), self.weight)
+        levels = F.avg_pool2d(residuals.square(), 7, 1, 3, count_include_pad=False).add(0.05).log()
+        return levels - levels.mean((2, 3), keepdim=True)
+
+
+def noise_kernels() -> Tensor:
+    """Kernels of `NoiseLevel`, 5×3×5×5: three high passes of the mean of colours, one of red less green and of blue
+    less green."""
+    ring = torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
+    passes = torch.zeros(3, 5, 5)
+    passes[0, 1:4, 1:4] = ring
+    passes[1] = torch.tensor([[-1., 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2],
+                              [-1, 2, -2, 2, -1]]) / 12
+    passes[2, 2, 1:4] = torch.tensor([1., -2, 1]) / 2
+    colours = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 1], [3, -3, 0], [0, -3, 3]]) / 3
+    return colours[:, :, None, None] * passes[[0, 1, 2, 0, 0], None]
+
+
 def prefilter_kernels() -> Tensor:
     """First-order differences down, right and down-right for each input channel, three times: 9×3×3×3."""
     kernels = torch.zeros(3, 3, 3)
@@ -88,12 +122,12 @@ def prefilter_kernels() -> Tensor:
 
 
 def build_stream(name: str) -> nn.Conv2d:
-    """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`) or "residual"
-    (6)."""
+    """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`), "residual" (6)
+    or "noise" (5)."""
     if name == "bayar":
         return BayarConv()
-    if name == "residual":
-        return Residual()
+    if name in ("residual", "noise"):
+        return Residual() if name == "residual" else NoiseLevel()
     if name == "plain":
         return nn.Conv2d(3, 3, 5, padding=2, bias=False)
     conv = nn.Conv2d(3, 9, 3, padding=1, bias=False)
@@ -112,14 +146,15 @@ class Enhancement(nn.Module):
         super().__init__()
         convs = {name: build_stream(name) for name in streams}
         self.streams = nn.ModuleDict(convs)
-        channels = sum(conv.out_channels for conv in convs.values())
+        self.sizes = {name: conv.out_channels for name, conv in convs.items()}
+        channels = sum(self.sizes.values())
         middle, outputs = scaled(STEM_CHANNELS // 2, width), scaled(STEM_CHANNELS, width)
         self.convs = nn.Sequential(
             nn.Conv2d(channels, middle, 3, 2, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
             nn.Conv2d(middle, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
     def enhanced(self, x: Tensor, weights: Weights | None = None) -> Tensor:
-        """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 15)×H×W."""
+        """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 26)×H×W."""
         return torch.cat(weighted(self.streams.values(), x, weights), 1)
 
     def forward(self, x: Tensor, weights: Weights | None = None) -> Tensor:

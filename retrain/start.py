@@ -12,9 +12,13 @@ from configs.engine import is_first
 from configs.errors import UserError
 from configs.files import digest
 from detectors.checkpoints import LoadedDetector, load_detector
+from detectors.giidnet import GIIDNet
 from detectors.places import default_weights
 from results.guards import methods_known, perturbations_known, photos_known
 from search_space.genotype import Genotype, genotype_from_dict
+
+FIRST = "enhancement.convs.0.weight"
+"""The convolution that reads the streams."""
 
 
 def find_start(spec: str) -> Path:
@@ -50,6 +54,8 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
     path = find_start(spec)
     loaded = load_detector(path)
     there, own = loaded.module.state_dict(), module.state_dict()
+    if isinstance(module, GIIDNet) and isinstance(loaded.module, GIIDNet):
+        there[FIRST] = of_streams(there[FIRST], loaded.module, module)
     fitting = {key: made for key, value in there.items()
                if key in own and (made := widened(value, own[key].shape)) is not None}
     names = [name for name, _ in module.named_parameters()]
@@ -64,6 +70,15 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
               + (f"; not there, or of another shape: {', '.join(left[:3])}{more}" if left else ""),
               file=sys.stderr, flush=True)
     return loaded
+
+
+def of_streams(value: Tensor, there: GIIDNet, own: GIIDNet) -> Tensor:
+    """The weights `value` of the first convolution of `there` for the streams of `own`; those of streams that `there`
+    has not start at zero."""
+    sizes = there.enhancement.sizes
+    columns = dict(zip(sizes, value.split(list(sizes.values()), 1), strict=True))
+    return torch.cat([columns[name] if name in columns else value.new_zeros(len(value), size, *value.shape[2:])
+                      for name, size in own.enhancement.sizes.items()], 1)
 
 
 def widened(value: Tensor, shape: Sequence[int]) -> Tensor | None:
