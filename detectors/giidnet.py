@@ -48,7 +48,7 @@ class GIIDNet(nn.Module):
         self.enhancement = Enhancement(chosen if streams is None else streams, width)
         self.extraction = build_extraction(genotype, width)
         channels = scaled(genotype.space.channels[-1], width)
-        self.anomaly = Anomaly(channels) if anomaly else nn.Identity()
+        self.anomaly = Anomaly(channels) if anomaly else None
         names = split_parts(genotype.attention) if genotype.attention else ATTENTION
         attention: list[nn.Module] = []
         if global_attention and "global" in names:
@@ -75,7 +75,8 @@ class GIIDNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """RGB N×3×H×W in [−1, 1] to what is decided on, N×C×⌈H/r⌉×⌈W/r⌉."""
-        return self.anomaly(self.extraction(self.enhancement(x)))
+        x = self.extraction(self.enhancement(x))
+        return x if self.anomaly is None else self.anomaly(x)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB N×3×H×W in [0, 1], H, W ≥ 16, to the probability N×1×H×W that each pixel was inpainted."""
