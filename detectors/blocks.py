@@ -3,7 +3,7 @@
 Channel counts are given at width 1 and scaled as the cells' are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,38 +79,74 @@ class Residual(nn.Conv2d):
         return F.conv2d(F.pad(127.5 * x, (2, 2, 2, 2), mode="replicate"), kernels).asinh()
 
 
-class NoiseLevel(nn.Conv2d):
-    """Level of noise around each pixel, against the picture's: nothing of it is learned.
+class Spectrum(nn.Conv2d):
+    """Spectrum around each pixel, against the picture's; nothing of it is learned.
 
-    Log of the mean square, over 7×7, of five high-pass residuals in grey levels, less its mean over the picture. Three
-    of the residuals are those of the steganalysis rich model (Fridrich & Kodovský 2012) of the grey picture, two are
-    second differences of colours.
+    Log of the mean square over 9×9 of seventeen residuals in grey levels, less its mean over the picture. Fifteen of
+    the residuals are those of the 4×4 discrete cosine transform of the grey picture but its mean, two are second
+    differences of colours. Noise levels, blur, sharpening, enlarging and compression each have a spectrum.
     """
 
-    weight: nn.Parameter
-
     def __init__(self) -> None:
-        super().__init__(3, 5, 5, bias=False)
-        self.weight = nn.Parameter(noise_kernels(), requires_grad=False)
+        super().__init__(3, 17, 4, bias=False)
+        self.weight = nn.Parameter(spectrum_kernels(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N×3×H×W in [−1, 1] to N×5×H×W."""
-        residuals = F.conv2d(F.pad(127.5 * x.float(), (2, 2, 2, 2), mode="replicate"), self.weight)
-        levels = F.avg_pool2d(residuals.square(), 7, 1, 3, count_include_pad=False).add(0.05).log()
+        """N×3×H×W in [−1, 1] to N×17×H×W."""
+        residuals = F.conv2d(F.pad(127.5 * x.float(), (1, 2, 1, 2), mode="replicate"), self.weight)
+        levels = window_mean(residuals.square(), 9).add(0.05).log()
         return levels - levels.mean((2, 3), keepdim=True)
 
 
-def noise_kernels() -> Tensor:
-    """Kernels of `NoiseLevel`, 5×3×5×5: three high passes of the mean of colours, one of red less green and of blue
-    less green."""
-    ring = torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
-    passes = torch.zeros(3, 5, 5)
-    passes[0, 1:4, 1:4] = ring
-    passes[1] = torch.tensor([[-1., 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2],
-                              [-1, 2, -2, 2, -1]]) / 12
-    passes[2, 2, 1:4] = torch.tensor([1., -2, 1]) / 2
-    colours = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 1], [3, -3, 0], [0, -3, 3]]) / 3
-    return colours[:, :, None, None] * passes[[0, 1, 2, 0, 0], None]
+def spectrum_kernels() -> Tensor:
+    """Kernels of `Spectrum`, 17×3×4×4: orthonormal ones of the mean of colours, one of red less green and of blue less
+    green."""
+    position = torch.arange(4.)
+    waves = torch.cos(torch.pi / 4 * (position + 0.5) * position[:, None]) / 2 ** 0.5
+    waves[0] = 0.5
+    grey = (waves[:, None, :, None] * waves[None, :, None, :]).flatten(0, 1)[1:]
+    kernels = torch.zeros(17, 3, 4, 4)
+    kernels[:15] = grey[:, None] / 3
+    kernels[15:, 1, :3, :3] = -torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
+    kernels[15, 0], kernels[16, 2] = -kernels[15, 1], -kernels[16, 1]
+    return kernels
+
+
+PERIODS = (2, 4, 8)
+"""Pixels after which traces of enlarging decoders and of JPEG blocks come again."""
+
+
+class Periods(nn.Conv2d):
+    """How much the picture repeats itself after `PERIODS` around each pixel; nothing of it is learned.
+
+    Of log(1 + the residual in grey levels), the mean over the pixels around it that are whole periods away is compared
+    with the mean over all: log of the mean square of their differences over that of the means, less its mean over the
+    picture. Where
+    interpolation or block coding left traces, pixels of one phase have larger residuals than those of another (Popescu
+    & Farid, IEEE Transactions on Signal Processing 2005).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, len(PERIODS), 3, bias=False)
+        ring = torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 12
+        self.weight = nn.Parameter(ring.expand(1, 3, 3, 3).clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×H×W in [−1, 1] to N×3×H×W."""
+        residual = F.conv2d(F.pad(127.5 * x.float(), (1, 1, 1, 1), mode="replicate"), self.weight).abs().log1p()
+        found = []
+        for period in PERIODS:
+            around = F.pad(residual, (2 * period,) * 4, mode="replicate")
+            of_phase = F.conv2d(around, residual.new_full((1, 1, 5, 5), 1 / 25), dilation=period)
+            # A triangle weighs all phases alike.
+            slope = 1 - torch.arange(1 - period, period, device=x.device).abs() / period
+            all_phases = F.conv2d(F.pad(of_phase, (period - 1,) * 4, mode="replicate"),
+                                  (slope[:, None] * slope / period ** 2)[None, None])
+            window = 4 * period + 1
+            found.append(window_mean((of_phase - all_phases).square(), window)
+                         / window_mean(all_phases.square(), window).add(1e-3))
+        levels = torch.cat(found, 1).add(1e-4).log()
+        return levels - levels.mean((2, 3), keepdim=True)
 
 
 def prefilter_kernels() -> Tensor:
@@ -121,13 +157,17 @@ def prefilter_kernels() -> Tensor:
     return kernels[:, None].repeat(3, 3, 1, 1)
 
 
+FURTHER: Mapping[str, Callable[[], nn.Conv2d]] = {"residual": Residual, "spectrum": Spectrum, "periods": Periods}
+"""Streams of this project."""
+
+
 def build_stream(name: str) -> nn.Conv2d:
-    """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`), "residual" (6)
-    or "noise" (5)."""
+    """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`), or one of
+    `FURTHER`: "residual" (6), "spectrum" (17), "periods" (3)."""
     if name == "bayar":
         return BayarConv()
-    if name in ("residual", "noise"):
-        return Residual() if name == "residual" else NoiseLevel()
+    if name in FURTHER:
+        return FURTHER[name]()
     if name == "plain":
         return nn.Conv2d(3, 3, 5, padding=2, bias=False)
     conv = nn.Conv2d(3, 9, 3, padding=1, bias=False)
@@ -154,7 +194,7 @@ class Enhancement(nn.Module):
             nn.Conv2d(middle, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
     def enhanced(self, x: Tensor, weights: Weights | None = None) -> Tensor:
-        """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 26)×H×W."""
+        """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 41)×H×W."""
         return torch.cat(weighted(self.streams.values(), x, weights), 1)
 
     def forward(self, x: Tensor, weights: Weights | None = None) -> Tensor:
@@ -389,6 +429,13 @@ def _sort3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     b, c = torch.minimum(b, c), torch.maximum(b, c)
     a, b = torch.minimum(a, b), torch.maximum(a, b)
     return a, b, c
+
+
+def window_mean(x: Tensor, window: int, rows: slice = slice(None)) -> Tensor:
+    """Mean over the window×window square around each position, of what lies inside the picture; of `rows` alone."""
+    half = window // 2
+    x = F.avg_pool2d(x, (window, 1), 1, (half, 0), count_include_pad=False)[:, :, rows]
+    return F.avg_pool2d(x, (1, window), 1, (0, half), count_include_pad=False)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detectors.blocks import window_mean
 from search_space.cells import scaled
 
 TRACE_CHANNELS = (32, 64, 64, 128, 128, 128, 256, 256, 256, 256, 256, 256)
@@ -279,13 +280,6 @@ class ConvGRU(nn.Module):
 def hard_sigmoid(x: Tensor) -> Tensor:
     """clip(0.2 x + 0.5, 0, 1), as in the original's framework."""
     return (0.2 * x + 0.5).clamp(0, 1)
-
-
-def window_mean(x: Tensor, window: int, rows: slice = slice(None)) -> Tensor:
-    """Mean over the window×window square around each position, of what lies inside the picture; of `rows` alone."""
-    half = window // 2
-    x = F.avg_pool2d(x, (window, 1), 1, (half, 0), count_include_pad=False)[:, :, rows]
-    return F.avg_pool2d(x, (1, window), 1, (0, half), count_include_pad=False)
 
 
 def pad_symmetric(x: Tensor, pad: int) -> Tensor:
