@@ -1,5 +1,6 @@
 """GIID-Net and its blocks; test_iid_net.py has them against the published numbers."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,19 @@ from torch.nn import functional as F
 
 from configs.errors import UserError
 from detectors import create_detector, list_detectors
-from detectors.blocks import SIMILARITIES, BayarConv, GlobalAttention, LocalAttention, _median3, median3
+from detectors.blocks import (
+    PERIODS,
+    SIMILARITIES,
+    Anomaly,
+    BayarConv,
+    GlobalAttention,
+    LocalAttention,
+    Periods,
+    _median3,
+    build_stream,
+    median3,
+    spectrum_kernels,
+)
 from detectors.giidnet import GIIDNet
 from search_space.genotype import SpaceShape, genotype_dict, random_genotype
 
@@ -53,6 +66,58 @@ def test_bayar_kernels_are_all_constrained():
     kernels = BayarConv().constrained()
     assert torch.allclose(kernels[..., 2, 2], torch.full((3, 3), -1.0))
     assert torch.allclose(kernels.sum((-2, -1)), torch.zeros(3, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("name, channels", [("spectrum", 17), ("periods", 3)])
+def test_fixed_streams_compare_with_the_picture(name, channels):
+    torch.manual_seed(0)
+    stream, flat = build_stream(name), torch.rand(1, 3, 64, 80) * 0.04
+    assert not any(parameter.requires_grad for parameter in stream.parameters())
+    noisy = flat.clone()
+    noisy[..., :32] += 0.2 * torch.rand(1, 3, 64, 32)
+    found = stream(noisy)
+    assert found.shape == (1, channels, 64, 80)
+    assert torch.allclose(found.mean((2, 3)), torch.zeros(channels), atol=1e-4)
+    # Brighter by a constant is not another picture.
+    assert torch.allclose(stream(noisy + 0.3), found, atol=1e-2)
+    if name == "spectrum":
+        assert (found[..., :24].mean((2, 3)) - found[..., 40:].mean((2, 3))).min() > 2
+
+
+def test_spectrum_is_that_of_the_cosine_transform():
+    block = np.random.default_rng(0).uniform(0, 255, (4, 4)).astype(np.float32)
+    kernels = spectrum_kernels()[:15].sum(1).flatten(1).numpy()
+    assert np.allclose(kernels @ block.ravel(), cv2.dct(block).ravel()[1:], atol=1e-3)
+    assert torch.allclose(spectrum_kernels().sum((2, 3)), torch.zeros(17, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_periods_are_found_where_they_are(period):
+    torch.manual_seed(0)
+    image = 0.02 * torch.randn(1, 3, 128, 128)
+    # Pixels on a grid are as noisy as six others.
+    image[:, :, 64:][:, :, ::period, ::period] += 0.1 * torch.randn(1, 3, 64 // period, 128 // period)
+    found = Periods()(image)[0]
+    apart = found[:, 84:108, 20:108].mean((1, 2)) - found[:, 20:44, 20:108].mean((1, 2))
+    assert apart[PERIODS.index(period)] > 1
+
+
+def test_anomaly_starts_as_nothing_and_sees_the_whole_picture():
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 9, 7)
+    module = Anomaly(4)
+    assert torch.equal(module(x), x)
+    scores = ((x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True, unbiased=False))
+    with torch.no_grad():
+        module.conv.weight.zero_()
+        module.conv.weight[:, :4, 0, 0] = torch.eye(4)
+        assert torch.allclose(module(x), x + scores, atol=1e-3)
+        module.conv.weight.zero_()
+        module.conv.weight[:, 4:, 0, 0] = torch.eye(4)
+        assert torch.allclose(module(x), x + scores.abs(), atol=1e-3)
+    network, without, image = small(anomaly=True), small(), torch.rand(1, 3, 32, 32)
+    assert network.load_state_dict(without.state_dict(), strict=False).missing_keys == ["anomaly.conv.weight"]
+    assert torch.equal(network(image), without(image))
 
 
 def dense_global_attention(x):
