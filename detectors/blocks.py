@@ -82,7 +82,7 @@ class Residual(nn.Conv2d):
 class Spectrum(nn.Conv2d):
     """Spectrum around each pixel, against the picture's; nothing of it is learned.
 
-    Log of the mean square over 9×9 of seventeen residuals in grey levels, less its mean over the picture. Fifteen of
+    Log of the mean square over 12×12 of seventeen residuals in grey levels, less its mean over the picture. Fifteen of
     the residuals are those of the 4×4 discrete cosine transform of the grey picture but its mean, two are second
     differences of colours. Noise levels, blur, sharpening, enlarging and compression each have a spectrum.
     """
@@ -93,8 +93,10 @@ class Spectrum(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×17×H×W."""
-        residuals = F.conv2d(F.pad(127.5 * x.float(), (1, 2, 1, 2), mode="replicate"), self.weight)
-        levels = window_mean(residuals.square(), 9).add(0.05).log()
+        height, width = x.shape[2:]
+        residuals = F.conv2d(F.pad(127.5 * x.float(), (1, 3, 1, 3), mode="replicate"), self.weight, stride=2)
+        levels = window_mean(residuals.square(), 5).add(0.05).log()
+        levels = F.interpolate(levels, scale_factor=2.0, mode="bilinear")[..., :height, :width]
         return levels - levels.mean((2, 3), keepdim=True)
 
 
@@ -112,18 +114,18 @@ def spectrum_kernels() -> Tensor:
     return kernels
 
 
-PERIODS = (2, 4, 8)
-"""Pixels after which traces of enlarging decoders and of JPEG blocks come again."""
+PERIODS = {2: 9, 4: 7, 8: 5}
+"""Pixels after which traces of enlarging decoders and of JPEG blocks come again, and how many times they are sought,
+along each side."""
 
 
 class Periods(nn.Conv2d):
     """How much the picture repeats itself after `PERIODS` around each pixel; nothing of it is learned.
 
-    Of log(1 + the residual in grey levels), the mean over the pixels around it that are whole periods away is compared
-    with the mean over all: log of the mean square of their differences over that of the means, less its mean over the
-    picture. Where
-    interpolation or block coding left traces, pixels of one phase have larger residuals than those of another (Popescu
-    & Farid, IEEE Transactions on Signal Processing 2005).
+    Of log(1 + the residual in grey levels), means over pixels that are whole periods apart are compared: log of their
+    variance over phases to their squared mean, less its mean over the picture. Where interpolation or block coding left
+    traces, pixels of one phase have larger residuals than those of another (Popescu & Farid, IEEE Transactions on
+    Signal Processing 2005).
     """
 
     def __init__(self) -> None:
@@ -133,19 +135,16 @@ class Periods(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×3×H×W."""
+        height, width = x.shape[2:]
         residual = F.conv2d(F.pad(127.5 * x.float(), (1, 1, 1, 1), mode="replicate"), self.weight).abs().log1p()
+        residual = pad_to_multiple(residual, max(PERIODS))
         found = []
-        for period in PERIODS:
-            around = F.pad(residual, (2 * period,) * 4, mode="replicate")
-            of_phase = F.conv2d(around, residual.new_full((1, 1, 5, 5), 1 / 25), dilation=period)
-            # A triangle weighs all phases alike.
-            slope = 1 - torch.arange(1 - period, period, device=x.device).abs() / period
-            all_phases = F.conv2d(F.pad(of_phase, (period - 1,) * 4, mode="replicate"),
-                                  (slope[:, None] * slope / period ** 2)[None, None])
-            window = 4 * period + 1
-            found.append(window_mean((of_phase - all_phases).square(), window)
-                         / window_mean(all_phases.square(), window).add(1e-3))
-        levels = torch.cat(found, 1).add(1e-4).log()
+        for period, times in PERIODS.items():
+            phases = window_mean(F.pixel_unshuffle(residual, period), times)
+            mean = phases.mean(1, keepdim=True)
+            ratio = (phases - mean).square().mean(1, keepdim=True) / mean.square().add(1e-3)
+            found.append(F.interpolate(ratio, scale_factor=float(period), mode="bilinear"))
+        levels = torch.cat(found, 1)[..., :height, :width].add(1e-4).log()
         return levels - levels.mean((2, 3), keepdim=True)
 
 
