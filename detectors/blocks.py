@@ -76,7 +76,10 @@ class Residual(nn.Conv2d):
         """N×3×H×W in [−1, 1] to N×6×H×W."""
         # Replicated borders: zeros there would be an edge of their own.
         kernels = self.weight - self.weight.mean((2, 3), keepdim=True)
-        return F.conv2d(F.pad(127.5 * x, (2, 2, 2, 2), mode="replicate"), kernels).asinh()
+        levels = F.conv2d(F.pad(127.5 * x, (2, 2, 2, 2), mode="replicate"), kernels)
+        if torch.onnx.is_in_onnx_export():  # which knows no asinh
+            return levels.sign() * (levels.abs() + (levels.square() + 1).sqrt()).log()
+        return levels.asinh()
 
 
 class Spectrum(nn.Conv2d):

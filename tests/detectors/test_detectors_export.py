@@ -7,7 +7,7 @@ import torch
 from detectors_small import small_detector
 
 from configs.errors import UserError
-from detectors import WEIGHTLESS, create_detector, list_detectors
+from detectors import FURTHER_STREAMS, WEIGHTLESS, create_detector, list_detectors
 from detectors.export import SIZES, TOLERANCE, export_onnx
 
 
@@ -24,6 +24,12 @@ def test_every_network_is_exported_for_any_size(name, tmp_path):
         (written,) = session.run(["map"], {"images": images.numpy()})
         with torch.no_grad():
             assert np.abs(written - module(images).numpy()).max() <= TOLERANCE
+
+
+def test_streams_and_anomaly_of_this_project_are_exported(tmp_path):
+    module = small_detector("giidnet", streams=["plain", *FURTHER_STREAMS], anomaly=True)
+    torch.nn.init.normal_(module.anomaly.conv.weight, std=0.1)
+    assert len(list(export_onnx(module, tmp_path / "network.onnx"))) == len(SIZES)
 
 
 @pytest.mark.parametrize("name", WEIGHTLESS)
