@@ -161,6 +161,18 @@ def test_blur_median_gamma_and_sharpening_are_what_other_libraries_compute():
     assert difference(done("sharpen-0.8").image, np.clip(PHOTO + 0.8 * (PHOTO - soft), 0, 255)).max() < 1.1
 
 
+def test_defocus_blurs_a_part():
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    shares = []
+    for seed in range(8):
+        after = perturb(image, np.zeros((96, 96), bool), "defocus-3", np.random.default_rng(seed)).image
+        energy = cv2.blur(np.abs(np.diff(after.astype(float), axis=1)).mean(2), (9, 9))
+        before = cv2.blur(np.abs(np.diff(image.astype(float), axis=1)).mean(2), (9, 9))
+        shares.append((energy < 0.5 * before).mean())
+        assert (energy > 0.9 * before).any() and (energy < 0.2 * before).any()
+    assert 0.25 < np.mean(shares) < 0.75
+
+
 def test_noise_has_the_deviation_asked_for_and_no_mean():
     grey = np.full((200, 200, 3), 128, np.uint8)
     added = done("noise-12", image=grey, mask=grey[..., 0] > 0).image.astype(float) - 128

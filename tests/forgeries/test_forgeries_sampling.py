@@ -1,5 +1,7 @@
 """How often each method is drawn: uniformly, by weight, in equal shares of families."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,42 @@ def test_weights_change_who_paints_and_not_where():
                for first, second in zip(*cases, strict=True))
     uniform, by_weight = ([case.method for case in some].count("TE") for some in cases)
     assert 6 <= uniform <= 18 and by_weight <= 6
+
+
+@pytest.mark.parametrize("key, names, weights", [
+    ("before", "before", "before_weights"), ("perturbations", "perturbations", "perturbation_weights")])
+def test_histories_are_drawn_by_weight_and_grids_share_theirs(key, names, weights):
+    recipe = recipe_of(f"forgeries.{key}={{none: 3, 'grid:scale': 2, scale-0.5: 1}}")
+    found = dict(zip(getattr(recipe, names), getattr(recipe, weights), strict=True))
+    assert found == {"none": 3, "scale-0.5": 1.5, "scale-0.75": 0.5, "scale-1.25": 0.5, "scale-1.5": 0.5}
+    listed = recipe_of(f"forgeries.{key}=[none, jpeg-75, 'grid:scale', scale-0.5]")
+    assert getattr(listed, weights) is None and len(getattr(listed, names)) == 6
+    with pytest.raises(UserError, match=r"forgeries\." + key):
+        recipe_of(f"forgeries.{key}=[none, none]")
+
+
+def test_histories_are_as_frequent_as_their_weights():
+    photos = find_photos(Photos(), 32).test
+    recipe = recipe_of("forgeries.image_size=32", "forgeries.cache_gigabytes=0", "forgeries.methods=[TE]",
+                       "forgeries.perturbations={none: 1, gamma-3: 9}")
+    drawn = [make_forgery(photos, recipe, 0, "train", 0, index).perturbation for index in range(60)]
+    assert drawn.count("gamma-3") > 40
+
+
+@pytest.mark.parametrize("method, share", [("RD", 0.5), ("LM", 0.5), ("TE", 0.0)])
+def test_inverted_pictures_are_pristine_in_the_hole(method, share):
+    photos = find_photos(Photos(), 48).test
+    recipe = replace(recipe_of("forgeries.image_size=48", "forgeries.cache_gigabytes=0"), inverted=0.5)
+    forgeries = [make_forgery(photos, recipe, 0, "train", 0, index, method=method, perturbation="none")
+                 for index in range(24)]
+    changed = [(one.image != one.original).any(2) for one in forgeries]
+    inside = [bool(where[one.mask].any()) for where, one in zip(changed, forgeries, strict=True)]
+    outside = [bool(where[~one.mask].any()) for where, one in zip(changed, forgeries, strict=True)]
+    assert not any(i and o for i, o in zip(inside, outside, strict=True))
+    assert abs(np.mean(outside) - share) <= (0.25 if share else 0)
+    plain = [make_forgery(photos, replace(recipe, inverted=0.0), 0, "train", 0, index, method=method,
+                          perturbation="none") for index in range(24)]
+    assert all((one.mask == other.mask).all() for one, other in zip(forgeries, plain, strict=True))
 
 
 def test_weights_are_read_back(tmp_path):
