@@ -11,6 +11,7 @@ from configs.errors import UserError
 from configs.load import load_config
 from configs.schema import Photos, RunConfig
 from detectors import create_detector
+from detectors.blocks import build_stream
 from detectors.checkpoints import load_detector, save_detector
 from forgeries.photos import PhotoSet, find_photos
 from results.guards import methods_known, perturbations_known, photos_known, seen_methods, trained_on, unknown_selection
@@ -43,6 +44,16 @@ def before(tmp_path_factory):
     photos = PhotoSet(PHOTOS.test, PHOTOS.val, (), ())
     run_retrain(configure(methods=["NS"], perturbations=["jpeg-75"], validation_methods=["BH"]), folder, photos)
     return folder / "retrain" / "giidnet-random"
+
+
+def test_a_training_adds_streams_and_anomaly_to_the_weights(before, tmp_path):
+    config = configure(start=str(before), detectors=["giidnet"], streams=["plain", "periods"], anomaly=True)
+    run_retrain(config, tmp_path, PHOTOS)
+    found = load_detector(tmp_path / "retrain" / "giidnet")
+    assert found.options["anomaly"] is True and found.options["streams"] == ["plain", "periods"]
+    # It was trained from zero on, what is fixed was not.
+    assert found.module.anomaly.conv.weight.abs().max() > 0
+    assert torch.equal(found.module.enhancement.streams["periods"].weight, build_stream("periods").weight)
 
 
 def test_a_training_starts_from_the_weights_and_at_no_rate_ends_there(before, tmp_path, capsys):

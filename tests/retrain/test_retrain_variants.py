@@ -61,6 +61,13 @@ def test_each_variant_differs_from_the_full_network_in_one_thing():
     assert full.searched and found["methods-without-TE"].searched and not found["genotype-random"].searched
 
 
+def test_anomaly_is_left_out_where_there_is_one():
+    found = plan(parts=["attention"], anomaly=True)
+    assert list(found)[1:] == [f"attention-without-{name}" for name in ("global", "local", "anomaly")]
+    assert found["attention-without-anomaly"].switches == {"anomaly": False}
+    assert "attention-without-anomaly" not in plan(parts=["attention"])
+
+
 @pytest.mark.parametrize("name, gone", [
     ("streams-without-bayar", {"BayarConv"}), ("attention-without-global", {"GlobalAttention"}),
     ("attention-without-local", {"LocalAttention"}), ("genotype-separable", {"ReluSeparable"})])
