@@ -167,8 +167,9 @@ class Forgeries(Section):
     authentic: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the pictures that detectors are trained on that are not forged, so that they learn to find nothing."""
     inverted: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the pictures that detectors are trained on, of those by methods that see the hole (RD, LM, RS-…), in
-    which the surroundings are processed and the hole, still the mask, is not: what is foreign is what is rare."""
+    """Share of the pictures that detectors are trained on, of those by methods that see the hole and leave the rest as
+    it is (RD, LM, RS-…), in which the surroundings are processed and the hole, still the mask, is not: what is foreign
+    is what is rare."""
     before: Perturbations = ["none"]
     """What happened to the photograph before it was forged: a list, of which one is drawn uniformly for each picture,
     or weights: `{none: 2, jpeg-75..98: 1}`."""
@@ -561,8 +562,8 @@ class Ablate(Section):
 
     parts: Annotated[list[Literal["streams", "attention", "genotype", "loss", "methods"]], Field(min_length=1),
                      AfterValidator(distinct)] = ["streams", "attention", "genotype", "loss", "methods"]
-    """What is changed: each enhancement stream left out, each attention left out, other cells, each further term of
-    the loss left out, each of forgeries.methods left out."""
+    """What is changed: each enhancement stream left out, each attention and retrain.anomaly left out, other cells, each
+    further term of the loss left out, each of forgeries.methods left out."""
     seeds: Annotated[int, Field(ge=3)] = 3
     """Trainings of each variant, with different weights and order of the pictures."""
 

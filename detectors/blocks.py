@@ -82,8 +82,30 @@ class Residual(nn.Conv2d):
         return levels.asinh()
 
 
-class Spectrum(nn.Conv2d):
-    """Spectrum around each pixel, against the picture's; nothing of it is learned.
+class Fixed(nn.Module):
+    """A stream in which nothing is learned: its `kernels` are no part of the weights."""
+
+    kernels: Tensor
+
+    def __init__(self, out_channels: int, kernels: Tensor) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.register_buffer("kernels", kernels, persistent=False)
+
+    def logarithms(self, x: Tensor) -> Tensor:
+        """RGB N×3×H×W in grey levels, −127.5 to 127.5, to N×C×H×W."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×H×W in [−1, 1] to N×C×H×W: `logarithms`, less their mean over the picture."""
+        # float32 under mixed precision too: squares of grey levels are large, and differences of logarithms small.
+        with torch.autocast(x.device.type, enabled=False):
+            found = self.logarithms(127.5 * x.float())
+            return found - found.mean((2, 3), keepdim=True)
+
+
+class Spectrum(Fixed):
+    """Spectrum around each pixel, against the picture's.
 
     Log of the mean square over 12×12 of seventeen residuals in grey levels, less its mean over the picture. Fifteen of
     the residuals are those of the 4×4 discrete cosine transform of the grey picture but its mean, two are second
@@ -91,16 +113,13 @@ class Spectrum(nn.Conv2d):
     """
 
     def __init__(self) -> None:
-        super().__init__(3, 17, 4, bias=False)
-        self.weight = nn.Parameter(spectrum_kernels(), requires_grad=False)
+        super().__init__(17, spectrum_kernels())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N×3×H×W in [−1, 1] to N×17×H×W."""
+    def logarithms(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        residuals = F.conv2d(F.pad(127.5 * x.float(), (1, 3, 1, 3), mode="replicate"), self.weight, stride=2)
-        levels = window_mean(residuals.square(), 5).add(0.05).log()
-        levels = F.interpolate(levels, scale_factor=2.0, mode="bilinear")[..., :height, :width]
-        return levels - levels.mean((2, 3), keepdim=True)
+        residuals = F.conv2d(F.pad(x, (1, 3, 1, 3), mode="replicate"), self.kernels, stride=2)
+        found = window_mean(residuals.square(), 5).add(0.05).log()
+        return F.interpolate(found, scale_factor=2.0, mode="bilinear")[..., :height, :width]
 
 
 def spectrum_kernels() -> Tensor:
@@ -122,8 +141,8 @@ PERIODS = {2: 9, 4: 7, 8: 5}
 along each side."""
 
 
-class Periods(nn.Conv2d):
-    """How much the picture repeats itself after `PERIODS` around each pixel; nothing of it is learned.
+class Periods(Fixed):
+    """How much the picture repeats itself after `PERIODS` around each pixel.
 
     Of log(1 + the residual in grey levels), means over pixels that are whole periods apart are compared: log of their
     variance over phases to their squared mean, less its mean over the picture. Where interpolation or block coding left
@@ -132,23 +151,23 @@ class Periods(nn.Conv2d):
     """
 
     def __init__(self) -> None:
-        super().__init__(3, len(PERIODS), 3, bias=False)
         ring = torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 12
-        self.weight = nn.Parameter(ring.expand(1, 3, 3, 3).clone(), requires_grad=False)
+        super().__init__(len(PERIODS), ring.repeat(1, 3, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N×3×H×W in [−1, 1] to N×3×H×W."""
+    def logarithms(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        residual = F.conv2d(F.pad(127.5 * x.float(), (1, 1, 1, 1), mode="replicate"), self.weight).abs().log1p()
+        residual = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), self.kernels).abs().log1p()
         residual = pad_to_multiple(residual, max(PERIODS))
         found = []
         for period, times in PERIODS.items():
-            phases = window_mean(F.pixel_unshuffle(residual, period), times)
+            phases = F.pixel_unshuffle(residual, period)
+            # Means of fewer pixels vary more, by chance: at borders, where a part of the window is outside.
+            inside = F.avg_pool2d(torch.ones_like(phases[:, :1]), times, 1, times // 2)
+            phases = window_mean(phases, times)
             mean = phases.mean(1, keepdim=True)
-            ratio = (phases - mean).square().mean(1, keepdim=True) / mean.square().add(1e-3)
+            ratio = inside * (phases - mean).square().mean(1, keepdim=True) / mean.square().add(1e-3)
             found.append(F.interpolate(ratio, scale_factor=float(period), mode="bilinear"))
-        levels = torch.cat(found, 1)[..., :height, :width].add(1e-4).log()
-        return levels - levels.mean((2, 3), keepdim=True)
+        return torch.cat(found, 1)[..., :height, :width].add(1e-4).log()
 
 
 def prefilter_kernels() -> Tensor:
@@ -159,11 +178,12 @@ def prefilter_kernels() -> Tensor:
     return kernels[:, None].repeat(3, 3, 1, 1)
 
 
-FURTHER: Mapping[str, Callable[[], nn.Conv2d]] = {"residual": Residual, "spectrum": Spectrum, "periods": Periods}
+FURTHER: Mapping[str, Callable[[], nn.Conv2d | Fixed]] = {
+    "residual": Residual, "spectrum": Spectrum, "periods": Periods}
 """Streams of this project."""
 
 
-def build_stream(name: str) -> nn.Conv2d:
+def build_stream(name: str) -> nn.Conv2d | Fixed:
     """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`), or one of
     `FURTHER`: "residual" (6), "spectrum" (17), "periods" (3)."""
     if name == "bayar":
@@ -309,7 +329,8 @@ class Anomaly(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N×C×h×w to N×C×h×w."""
         # float32 under mixed precision too: deviations are small.
-        scores = F.instance_norm(x.float(), eps=1e-4)
+        variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+        scores = (x.float() - mean) * (variance + 1e-4).rsqrt()
         return x + self.conv(torch.cat([scores, scores.abs()], 1))
 
 

@@ -21,7 +21,7 @@ class GIIDNet(nn.Module):
         genotype: a `Genotype`, its dictionary form, or None for the released one.
         width: factor on all channels.
         streams: those of the enhancement block, see `detectors.blocks.Enhancement`; None: those that the genotype
-            has chosen, or else all.
+            has chosen, or else the three published ones.
         global_attention, local_attention, median: switches for ablations. An attention that the genotype has not
             chosen, where its space lets it choose, is left out anyway.
         anomaly: features also tell how unusual they are for the picture, see `detectors.blocks.Anomaly`.
@@ -48,7 +48,6 @@ class GIIDNet(nn.Module):
         self.enhancement = Enhancement(chosen if streams is None else streams, width)
         self.extraction = build_extraction(genotype, width)
         channels = scaled(genotype.space.channels[-1], width)
-        self.anomaly = Anomaly(channels) if anomaly else None
         names = split_parts(genotype.attention) if genotype.attention else ATTENTION
         attention: list[nn.Module] = []
         if global_attention and "global" in names:
@@ -57,6 +56,8 @@ class GIIDNet(nn.Module):
             attention.append(LocalAttention(channels))
         self.decision = Decision(channels, self.reduction, width, attention, "align-corners" in defects,
                                  genotype.space.decoder)
+        # After all that it is added to, whose initial weights then are the same.
+        self.anomaly = Anomaly(channels) if anomaly else None
         if "bayar" in self.enhancement.streams and {"bayar-first-channel", "bayar-write-back"} & set(defects):
             # Last, and with the same weights: the initial ones of a network are those without defects.
             published = PublishedBayarConv("bayar-write-back" in defects)

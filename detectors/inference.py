@@ -34,8 +34,8 @@ def predict_map(module: nn.Module, image: np.ndarray, tile: int | None = None,
     """Probability map float32 H×W in [0, 1] of an RGB uint8 H×W×3 picture with sides of at least 16.
 
     With `tile`, pictures of more than tile² pixels are cut into tiles of at most that side, which overlap and are
-    blended. What a network takes from the whole picture (global attention, ManTraNet's deviations) it then takes
-    from a tile alone: docs/detect.md says what that changes. `on_tile` is told how many of how many tiles are done.
+    blended. What a network takes from the whole picture (global attention, means and deviations) it then takes from
+    a tile alone: docs/detect.md says what that changes. `on_tile` is told how many of how many tiles are done.
     """
     height, width = image.shape[:2]
     if tile is None or height * width <= tile**2:

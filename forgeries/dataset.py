@@ -34,9 +34,9 @@ class Recipe:
     any sum: `method_weights`, `mask_weights`, `before_weights`, `perturbation_weights`.
 
     `before` are perturbations of the photograph that is forged, `perturbations` those of the forgery; a share
-    `authentic` of the pictures is not forged. Of those by a method that is not blind, a share `inverted` is pristine in
-    the hole, which is the mask all the same, and processed around it. `cache` keeps what was painted; it changes no
-    picture.
+    `authentic` of the pictures is not forged. Of those by a composite method that is not blind, a share `inverted` is
+    pristine in the hole, which is the mask all the same, and processed around it. `cache` keeps what was painted; it
+    changes no picture.
 
     Raises:
         UserError: a mask or a perturbation that there is not.
@@ -167,7 +167,7 @@ def make_forgery(photos: Sequence[Photo], recipe: Recipe, seed: int, stream_name
         painted, mask = original, np.zeros_like(mask)
     else:
         paint = recipe.cache.paint if recipe.cache else Method.paint
-        inverted = not painter.blind and happens("inverted", recipe.inverted)
+        inverted = painter.composite and not painter.blind and happens("inverted", recipe.inverted)
         painted = paint(painter, original, ~mask if inverted else mask, chance)
     after = Perturbed(painted, mask, "none") if perturbation == "none" else perturb(
         painted, mask, perturbation, stream(seed, stream_name, epoch, index, "perturb", perturbation))

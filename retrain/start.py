@@ -55,7 +55,10 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
     loaded = load_detector(path)
     there, own = loaded.module.state_dict(), module.state_dict()
     if isinstance(module, GIIDNet) and isinstance(loaded.module, GIIDNet):
-        there[FIRST] = of_streams(there[FIRST], loaded.module, module)
+        if set(loaded.module.enhancement.sizes) & set(module.enhancement.sizes):
+            there[FIRST] = of_streams(there[FIRST], loaded.module, module)
+        else:  # all zero it would not train
+            del there[FIRST]
     fitting = {key: made for key, value in there.items()
                if key in own and (made := widened(value, own[key].shape)) is not None}
     names = [name for name, _ in module.named_parameters()]

@@ -72,7 +72,7 @@ def test_bayar_kernels_are_all_constrained():
 def test_fixed_streams_compare_with_the_picture(name, channels):
     torch.manual_seed(0)
     stream, flat = build_stream(name), torch.rand(1, 3, 64, 80) * 0.04
-    assert not any(parameter.requires_grad for parameter in stream.parameters())
+    assert not stream.state_dict()
     noisy = flat.clone()
     noisy[..., :32] += 0.2 * torch.rand(1, 3, 64, 32)
     found = stream(noisy)
@@ -102,6 +102,21 @@ def test_periods_are_found_where_they_are(period):
     assert apart[list(PERIODS).index(period)] > 1
 
 
+def test_white_noise_has_no_periods_up_to_the_border():
+    torch.manual_seed(0)
+    found = Periods()(0.1 * torch.randn(24, 3, 96, 96)).mean(0)
+    assert found.mean(1).abs().max() < 0.3 and found.mean(2).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_fixed_streams_are_exact_under_mixed_precision(dtype):
+    image = torch.rand(1, 3, 32, 32).round() * 2 - 1
+    for name in ("spectrum", "periods"):
+        with torch.autocast("cpu", dtype):
+            found = build_stream(name)(image)
+        assert torch.equal(found, build_stream(name)(image))
+
+
 def test_anomaly_starts_as_nothing_and_sees_the_whole_picture():
     torch.manual_seed(0)
     x = torch.randn(2, 4, 9, 7)
@@ -115,9 +130,12 @@ def test_anomaly_starts_as_nothing_and_sees_the_whole_picture():
         module.conv.weight.zero_()
         module.conv.weight[:, 4:, 0, 0] = torch.eye(4)
         assert torch.allclose(module(x), x + scores.abs(), atol=1e-3)
-    network, without, image = small(anomaly=True), small(), torch.rand(1, 3, 32, 32)
-    assert network.load_state_dict(without.state_dict(), strict=False).missing_keys == ["anomaly.conv.weight"]
-    assert torch.equal(network(image), without(image))
+    # With the same initial weights of all else.
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(small(anomaly=True)(image), small()(image))
+    shape = SpaceShape(("sep3",), 1, (32,) * 3, (2, 2, 2), (1, 1, 1))
+    least = GIIDNet(random_genotype(shape, np.random.default_rng(0)), 0.25, anomaly=True)
+    assert least.train().logits(torch.rand(2, 3, 16, 16)).shape == (2, 1, 16, 16)
 
 
 def dense_global_attention(x):

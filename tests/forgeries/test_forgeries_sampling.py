@@ -63,6 +63,16 @@ def test_histories_are_drawn_by_weight_and_grids_share_theirs(key, names, weight
         recipe_of(f"forgeries.{key}=[none, none]")
 
 
+def test_photographs_have_histories_as_frequent_as_their_weights():
+    photos = find_photos(Photos(), 32).test
+    same, rare = (recipe_of("forgeries.image_size=32", "forgeries.cache_gigabytes=0", f"forgeries.before={value}")
+                  for value in ("{none: 1, gamma-1: 1}", "{none: 1, gamma-5: 9}"))
+    brightness = [[make_forgery(photos, recipe, 0, "train", 0, index).original.mean() for index in range(60)]
+                  for recipe in (same, rare)]
+    darker = [first > 1.1 * second for first, second in zip(*brightness, strict=True)]
+    assert 40 < sum(darker) < 60
+
+
 def test_histories_are_as_frequent_as_their_weights():
     photos = find_photos(Photos(), 32).test
     recipe = recipe_of("forgeries.image_size=32", "forgeries.cache_gigabytes=0", "forgeries.methods=[TE]",
