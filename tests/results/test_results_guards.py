@@ -109,7 +109,7 @@ def test_seen_methods_and_perturbations_are_marked():
 
 
 def test_histories_of_unforged_training_pictures_are_seen_perturbations():
-    past = {"before": ["none", "webp-70..90"], "authentic": 0.1}
+    past = {"before": {"none": 2, "webp-70..90": 0.5}, "authentic": 0.1}
     assert seen_perturbations("net", provenance(), ["webp-80"]) == []
     (found,) = seen_perturbations("net", provenance(config={"forgeries": past}), ["webp-80", "webp-50"])
     assert "trained on webp-80:" in found.what
