@@ -92,6 +92,7 @@ def test_killed_runs_end_in_the_same_files(tmp_path, strategy):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_paper_preset_runs_at_full_width(tmp_path):
     short = ["forgeries.image_size=64", "forgeries.workers=1", "search.epochs=1", "search.steps=2",
              "search.batch_size=2",
