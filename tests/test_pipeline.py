@@ -100,7 +100,7 @@ def test_the_paper_preset_runs_at_full_width(tmp_path):
              "search.check.random=1", "search.check.steps=2", "search.check.batch_size=2", "retrain.epochs=1",
              "retrain.steps=2", "retrain.batch_size=2", "retrain.validation_images=2", "retrain.pretrain.epochs=1",
              "retrain.pretrain.steps=2", "retrain.pretrain.batch_size=2", "retrain.pretrain.validation_patches=4",
-             "benchmark.images=2",
+             "benchmark.images=2", "benchmark.validation=2",
              "benchmark.methods=[TE]", "benchmark.bootstrap=100", "device=cpu"]
     subprocess.run([sys.executable, str(ROOT / "run_search.py"), "--config", "paper", "--out", str(tmp_path / "run"),
                     *short], capture_output=True, check=True)
@@ -193,7 +193,7 @@ def test_published_weights_are_imported_used_and_exported(tmp_path, monkeypatch,
     main(["detect", photo, "--detector", "mantranet-gru", "--raw", "--out", "a"])
     main(["detect", photo, "--detector", "mantranet-gru", "--weights", "published.pth", "--raw", "--out", "b"])
     assert Path("a/picture0_map.npy").read_bytes() == Path("b/picture0_map.npy").read_bytes()
-    main(["benchmark", "--detectors", "weights/mantranet-gru", "--out", "bench", "benchmark.images=2",
+    main(["benchmark", "--detectors", "weights/mantranet-gru", "--out", "bench", "benchmark.images=2", "benchmark.validation=2",
           "benchmark.methods=[TE]", "forgeries.image_size=32", "benchmark.perturbations=[none]",
           f"photos={ROOT / 'tests' / 'data' / 'photos'}", "photos.shrink=null"])
     assert read_rows(Path("bench/results/records.csv"))[0]["seen"] == "unseen"
