@@ -193,7 +193,7 @@ def test_published_weights_are_imported_used_and_exported(tmp_path, monkeypatch,
     main(["detect", photo, "--detector", "mantranet-gru", "--raw", "--out", "a"])
     main(["detect", photo, "--detector", "mantranet-gru", "--weights", "published.pth", "--raw", "--out", "b"])
     assert Path("a/picture0_map.npy").read_bytes() == Path("b/picture0_map.npy").read_bytes()
-    main(["benchmark", "--detectors", "weights/mantranet-gru", "--out", "bench", "benchmark.images=2", "benchmark.validation=2",
+    main(["benchmark", "--detectors", "weights/mantranet-gru", "--out", "bench", "benchmark.images=2",
           "benchmark.methods=[TE]", "forgeries.image_size=32", "benchmark.perturbations=[none]",
           f"photos={ROOT / 'tests' / 'data' / 'photos'}", "photos.shrink=null"])
     assert read_rows(Path("bench/results/records.csv"))[0]["seen"] == "unseen"
