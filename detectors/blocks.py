@@ -3,6 +3,7 @@
 Channel counts are given at width 1 and scaled as the cells' are.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -82,7 +83,11 @@ class Residual(nn.Conv2d):
         return levels.asinh()
 
 
-class Fixed(nn.Module):
+RING = ((-.25, .5, -.25), (.5, -1., .5), (-.25, .5, -.25))
+"""A second difference: what a pixel's neighbours do not tell of it."""
+
+
+class Fixed(nn.Module, ABC):
     """A stream in which nothing is learned: its `kernels` are no part of the weights."""
 
     kernels: Tensor
@@ -92,9 +97,9 @@ class Fixed(nn.Module):
         self.out_channels = out_channels
         self.register_buffer("kernels", kernels, persistent=False)
 
+    @abstractmethod
     def logarithms(self, x: Tensor) -> Tensor:
         """RGB N×3×H×W in grey levels, −127.5 to 127.5, to N×C×H×W."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W in [−1, 1] to N×C×H×W: `logarithms`, less their mean over the picture."""
@@ -131,7 +136,7 @@ def spectrum_kernels() -> Tensor:
     grey = (waves[:, None, :, None] * waves[None, :, None, :]).flatten(0, 1)[1:]
     kernels = torch.zeros(17, 3, 4, 4)
     kernels[:15] = grey[:, None] / 3
-    kernels[15:, 1, :3, :3] = -torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
+    kernels[15:, 1, :3, :3] = -torch.tensor(RING)
     kernels[15, 0], kernels[16, 2] = -kernels[15, 1], -kernels[16, 1]
     return kernels
 
@@ -151,8 +156,7 @@ class Periods(Fixed):
     """
 
     def __init__(self) -> None:
-        ring = torch.tensor([[-1., 2, -1], [2, -4, 2], [-1, 2, -1]]) / 12
-        super().__init__(len(PERIODS), ring.repeat(1, 3, 1, 1))
+        super().__init__(len(PERIODS), torch.tensor(RING).repeat(1, 3, 1, 1) / 3)
 
     def logarithms(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
