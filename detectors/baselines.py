@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.streams import stream
+from detectors.blocks import window_mean
 
 LOGIT_EPS = 1e-6
 """Probabilities this near to 0 and 1 have finite logits."""
@@ -99,11 +100,6 @@ class Random(Baseline):
 def pixels(images: Tensor) -> np.ndarray:
     """RGB N×3×H×W in [0, 1] as uint8 N×H×W×3."""
     return (images.detach() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()
-
-
-def window_mean(x: Tensor, window: int) -> Tensor:
-    """Mean over the window×window square around each position, of what lies inside the picture; N×C×H×W."""
-    return F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
 
 
 def _noise(picture: np.ndarray) -> np.ndarray:
