@@ -29,7 +29,7 @@ WEIGHTLESS = ("noise-variance", "ela", "constant", "random")
 """Baselines that have nothing to train and need no weights."""
 
 STREAMS = ("plain", "bayar", "prefilter")
-FURTHER_STREAMS = ("residual", "spectrum", "periods")
+FURTHER_STREAMS = ("residual", "spectrum", "periods", "bands")
 """Streams that the enhancement block can have."""
 
 ATTENTION = ("global", "local")

@@ -128,17 +128,36 @@ class Spectrum(Fixed):
 
 
 def spectrum_kernels() -> Tensor:
-    """Kernels of `Spectrum`, 17×3×4×4: orthonormal ones of the mean of colours, one of red less green and of blue less
+    """Kernels of `Spectrum`, 17×3×4×4: `cosine_kernels` of the mean of colours, one of red less green and of blue less
     green."""
-    position = torch.arange(4.)
-    waves = torch.cos(torch.pi / 4 * (position + 0.5) * position[:, None]) / 2 ** 0.5
-    waves[0] = 0.5
-    grey = (waves[:, None, :, None] * waves[None, :, None, :]).flatten(0, 1)[1:]
     kernels = torch.zeros(17, 3, 4, 4)
-    kernels[:15] = grey[:, None] / 3
+    kernels[:15] = cosine_kernels(4)[:, None] / 3
     kernels[15:, 1, :3, :3] = -torch.tensor(RING)
     kernels[15, 0], kernels[16, 2] = -kernels[15, 1], -kernels[16, 1]
     return kernels
+
+
+def cosine_kernels(side: int) -> Tensor:
+    """The orthonormal discrete cosine transform of side×side but the mean: (side² − 1)×side×side, rows of frequencies
+    along columns first."""
+    position = torch.arange(float(side))
+    waves = torch.cos(torch.pi / side * (position + 0.5) * position[:, None]) * (2 / side) ** 0.5
+    waves[0] /= 2 ** 0.5
+    return (waves[:, None, :, None] * waves[None, :, None, :]).flatten(0, 1)[1:]
+
+
+class Bands(Fixed):
+    """`Spectrum` in finer bands over a wider window: log of the mean square, over 24×24, of each of the 63 residuals of
+    the 8×8 discrete cosine transform of the grey picture, less its mean over the picture."""
+
+    def __init__(self) -> None:
+        super().__init__(63, cosine_kernels(8)[:, None])
+
+    def logarithms(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        grey = F.pad(x.mean(1, keepdim=True), (2, 5, 2, 5), mode="replicate")
+        found = window_mean(F.conv2d(grey, self.kernels, stride=4).square(), 5).add(0.05).log()
+        return F.interpolate(found, scale_factor=4.0, mode="bilinear")[..., :height, :width]
 
 
 PERIODS = {2: 9, 4: 7, 8: 5}
@@ -183,13 +202,13 @@ def prefilter_kernels() -> Tensor:
 
 
 FURTHER: Mapping[str, Callable[[], nn.Conv2d | Fixed]] = {
-    "residual": Residual, "spectrum": Spectrum, "periods": Periods}
+    "residual": Residual, "spectrum": Spectrum, "periods": Periods, "bands": Bands}
 """Streams of this project."""
 
 
 def build_stream(name: str) -> nn.Conv2d | Fixed:
     """The stream "plain" (3 channels), "bayar" (3), "prefilter" (9, trainable from `prefilter_kernels`), or one of
-    `FURTHER`: "residual" (6), "spectrum" (17), "periods" (3)."""
+    `FURTHER`: "residual" (6), "spectrum" (17), "periods" (3), "bands" (63)."""
     if name == "bayar":
         return BayarConv()
     if name in FURTHER:
@@ -220,7 +239,7 @@ class Enhancement(nn.Module):
             nn.Conv2d(middle, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
     def enhanced(self, x: Tensor, weights: Weights | None = None) -> Tensor:
-        """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 41)×H×W."""
+        """The streams alone: N×3×H×W in [−1, 1] to N×(3 to 104)×H×W."""
         return torch.cat(weighted(self.streams.values(), x, weights), 1)
 
     def forward(self, x: Tensor, weights: Weights | None = None) -> Tensor:

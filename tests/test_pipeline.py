@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from configs.files import locked, make_folder, read_rows
+from detectors import WEIGHTLESS
 from giidnet import main
 
 TINY = [
@@ -105,7 +106,8 @@ def test_the_paper_preset_runs_at_full_width(tmp_path):
     subprocess.run([sys.executable, str(ROOT / "run_search.py"), "--config", "paper", "--out", str(tmp_path / "run"),
                     *short], capture_output=True, check=True)
     rows = read_rows(tmp_path / "run" / "results" / "records.csv")
-    assert {row["detector"] for row in rows} == {"giidnet", "giidnet-random", "giidnet-released", "mantranet"}
+    assert {row["detector"] for row in rows} == {
+        "giidnet", "giidnet-random", "giidnet-released", "mantranet", "hpfcn", *WEIGHTLESS}
     from search_space.genotype import PAPER_SPACE, read_genotype
     assert len(read_genotype(tmp_path / "run" / "search" / "genotype.yaml", PAPER_SPACE).cells) == 10
 

@@ -21,6 +21,7 @@ from detectors.blocks import (
     Periods,
     _median3,
     build_stream,
+    cosine_kernels,
     median3,
     spectrum_kernels,
 )
@@ -68,7 +69,7 @@ def test_bayar_kernels_are_all_constrained():
     assert torch.allclose(kernels.sum((-2, -1)), torch.zeros(3, 3), atol=1e-5)
 
 
-@pytest.mark.parametrize("name, channels", [("spectrum", 17), ("periods", 3)])
+@pytest.mark.parametrize("name, channels", [("spectrum", 17), ("periods", 3), ("bands", 63)])
 def test_fixed_streams_compare_with_the_picture(name, channels):
     torch.manual_seed(0)
     stream, flat = build_stream(name), torch.rand(1, 3, 64, 80) * 0.04
@@ -80,14 +81,17 @@ def test_fixed_streams_compare_with_the_picture(name, channels):
     assert torch.allclose(found.mean((2, 3)), torch.zeros(channels), atol=1e-4)
     # Brighter by a constant is not another picture.
     assert torch.allclose(stream(noisy + 0.3), found, atol=1e-2)
-    if name == "spectrum":
+    if name != "periods":
         assert (found[..., :24].mean((2, 3)) - found[..., 40:].mean((2, 3))).min() > 2
 
 
-def test_spectrum_is_that_of_the_cosine_transform():
-    block = np.random.default_rng(0).uniform(0, 255, (4, 4)).astype(np.float32)
-    kernels = spectrum_kernels()[:15].sum(1).flatten(1).numpy()
-    assert np.allclose(kernels @ block.ravel(), cv2.dct(block).ravel()[1:], atol=1e-3)
+@pytest.mark.parametrize("kernels", [spectrum_kernels()[:15].sum(1), cosine_kernels(8)])
+def test_kernels_are_those_of_the_cosine_transform(kernels):
+    block = np.random.default_rng(0).uniform(0, 255, kernels.shape[1:]).astype(np.float32)
+    assert np.allclose(kernels.flatten(1).numpy() @ block.ravel(), cv2.dct(block).ravel()[1:], atol=1e-3)
+
+
+def test_kernels_of_the_spectrum_do_not_see_the_mean():
     assert torch.allclose(spectrum_kernels().sum((2, 3)), torch.zeros(17, 3), atol=1e-6)
 
 
@@ -111,7 +115,7 @@ def test_white_noise_has_no_periods_up_to_the_border():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_fixed_streams_are_exact_under_mixed_precision(dtype):
     image = torch.rand(1, 3, 32, 32).round() * 2 - 1
-    for name in ("spectrum", "periods"):
+    for name in ("spectrum", "periods", "bands"):
         with torch.autocast("cpu", dtype):
             found = build_stream(name)(image)
         assert torch.equal(found, build_stream(name)(image))
