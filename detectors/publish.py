@@ -139,8 +139,8 @@ def chosen_threshold(table: Path, checkpoint: Path) -> float:
     keys = [(name, "" if seed is None else str(seed)) for name, seed in entries]
     row = next((row for row in read_rows(table) if (row["detector"], row["seed"]) in keys), {})
     if not row.get("quiet_threshold"):
-        raise UserError(f"{table}: has no quiet_threshold of {entries[0][0]}; benchmark it with benchmark.validation "
-                        "above 0, or give --threshold")
+        raise UserError(f"{table}: has no quiet_threshold of {entries[0][0]}; benchmark it with more of "
+                        "benchmark.validation, or give --threshold")
     return float(row["quiet_threshold"])
 
 

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import stats
 
 from results.metrics.bins import BINS, CENTRES, EDGES
 from results.metrics.counts import Counts, ratio
 from results.metrics.ranked import CALIBRATION_BINS, THRESHOLD
+
+CONFIDENCE = 0.95
+"""Of the limit that a quiet threshold keeps."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,19 @@ def best_threshold(histograms: Iterable[np.ndarray], least: float = 0.0) -> floa
 
 
 def quiet_threshold(forged: Iterable[np.ndarray], authentic: Iterable[np.ndarray], share: float) -> float:
-    """The `best_threshold` of the `forged` pictures among those at which the mean flagged share of the `authentic` ones
-    is at most `share`.
+    """The `best_threshold` of the `forged` pictures among those from which on the mean flagged share of pictures like
+    the `authentic` ones is at most `share`, with a nominal confidence of 95 %.
 
-    Both hold a picture's histogram each, int64 2×`BINS`. NaN without pictures of either, or where no edge of the bins
-    flags so little.
+    Both hold a picture's histogram each, int64 2×`BINS`; authentic ones are taken for independent. Of their mean share
+    the one-sided upper limit of Student's t counts, which is low where a few pictures have most of it. The threshold
+    that the mean itself allows would flag more than `share` of about every second other set of pictures. NaN without a
+    forged picture, with fewer than two authentic ones, which have no limit, or where no edge of the bins flags so
+    little.
     """
-    shares = [Curve(histogram).counts.false_alarm for histogram in authentic]
-    quiet = np.flatnonzero(np.mean(shares, 0) <= share) if shares else np.array([], int)
-    return best_threshold(forged, float(EDGES[quiet[0]])) if quiet.size else float("nan")
+    shares = np.array([Curve(histogram).counts.false_alarm for histogram in authentic])
+    if len(shares) < 2:
+        return float("nan")
+    error = shares.std(0, ddof=1) / len(shares) ** 0.5
+    loud = np.flatnonzero(shares.mean(0) + stats.t.ppf(CONFIDENCE, len(shares) - 1) * error > share)
+    least = loud[-1] + 1 if loud.size else 0
+    return best_threshold(forged, float(EDGES[least])) if least < BINS else float("nan")

@@ -1,9 +1,11 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 from sklearn import metrics as oracle
 
 from configs.streams import stream
@@ -153,19 +155,44 @@ def test_without_a_forged_picture_there_is_no_best_threshold():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.2, 1.0])
-def test_the_quiet_threshold_is_the_best_of_those_that_flag_little_of_authentic_pictures(share):
+def test_the_quiet_threshold_is_the_best_of_those_that_surely_flag_little_of_authentic_pictures(share):
     pairs = list(pictures(20))
     plain = [scores for scores, _ in pictures(12)]
     nothing = [np.zeros(scores.shape, bool) for scores in plain]
     found = quiet_threshold([histogram(*pair) for pair in pairs],
                             [histogram(*pair) for pair in zip(plain, nothing, strict=True)], share)
-    quiet = [edge for edge in EDGES if np.mean([(scores >= edge).mean() for scores in plain]) <= share]
+
+    def limit(edge):
+        shares = np.array([(scores >= edge).mean() for scores in plain])
+        if not shares.any():
+            return 0
+        return ttest_1samp(shares, 0, alternative="less").confidence_interval(0.95).high
+
+    edges = sorted(EDGES, reverse=True)
+    quiet = list(itertools.takewhile(lambda edge: limit(edge) <= share, edges))
     means = {edge: np.nanmean([f1_iou(scores, mask, edge)[0] for scores, mask in pairs]) for edge in quiet}
     assert found in means and means[found] == pytest.approx(max(means.values()))
 
 
+def test_a_quiet_threshold_keeps_its_share_on_other_pictures_in_most_draws():
+    generator = np.random.default_rng(0)
+    forged = [histogram(np.linspace(0, 1, 64)[None], np.arange(64)[None] >= 16)]
+
+    def draw(count):
+        return [histogram((level + 0.5 * generator.random((1, 64))).astype(np.float32), np.zeros((1, 64), bool))
+                for level in generator.uniform(0, 0.5, count)]
+
+    many = np.array([Curve(one).counts.false_alarm for one in draw(600)]).mean(0)
+    found = [quiet_threshold(forged, draw(40), 0.1) for _ in range(60)]
+    kept = [many[int(EDGES.searchsorted(threshold))] <= 0.1 for threshold in found if not math.isnan(threshold)]
+    # The threshold that the mean alone allows would keep it in one half; skewed shares cost some of the 95 %.
+    assert len(kept) > 50 and np.mean(kept) > 0.75
+
+
 def test_where_authentic_pictures_never_keep_quiet_or_are_none_there_is_no_quiet_threshold():
     forged = [histogram(np.array([[0.2, 0.9]]), np.array([[False, True]]))]
-    loud = [histogram(np.ones((2, 2)), np.zeros((2, 2), bool))]
+    loud = 3 * [histogram(np.ones((2, 2)), np.zeros((2, 2), bool))]
+    quiet = histogram(np.zeros((2, 2)), np.zeros((2, 2), bool))
     assert math.isnan(quiet_threshold(forged, loud, 0.02)) and math.isnan(quiet_threshold(forged, [], 0.02))
-    assert math.isnan(quiet_threshold([], [histogram(np.zeros((2, 2)), np.zeros((2, 2), bool))], 0.02))
+    assert math.isnan(quiet_threshold([], 3 * [quiet], 0.02)) and math.isnan(quiet_threshold(forged, [quiet], 0.02))
+    assert 0.2 < quiet_threshold(forged, 3 * [quiet], 0.02) <= 0.9
