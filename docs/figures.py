@@ -72,4 +72,4 @@ if __name__ == "__main__":
     matplotlib.use("agg")
     mask_sheet(cv2.resize(data.astronaut()[:400, 20:420], (256, 256), interpolation=cv2.INTER_AREA),
                Path(__file__).parent / "masks.png")
-    example(data.chelsea(), "RS-P2", "giidnet-small", Path(__file__).parent / "example.png")
+    example(data.chelsea(), "RS-P2", "giidnet", Path(__file__).parent / "example.png")
