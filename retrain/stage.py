@@ -96,7 +96,7 @@ def train_detector(trainee: str, genotype: Genotype | None, config: RunConfig, p
         elsewhere = config.retrain.genotype if trainee == "giidnet" else None
         told = add_selection(told, genotype, Path(elsewhere) if elsewhere else None)
     if start and started:
-        told = add_start(told, start, started)
+        told = add_start(told, start, started, genotype)
     save_detector(out, detector, module, options, told)
     for place in (out, out / "pretrain"):
         Checkpointer(place / "checkpoint.pt", 0).remove()

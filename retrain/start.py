@@ -107,13 +107,18 @@ def widened(value: Tensor, shape: Sequence[int]) -> Tensor | None:
     return value * shares.flatten(1).view(*shape[:2], *[1] * (value.ndim - 2))
 
 
-def add_start(provenance: dict[str, Any], spec: str, start: LoadedDetector) -> dict[str, Any]:
+def add_start(provenance: dict[str, Any], spec: str, start: LoadedDetector, genotype: Genotype | None = None) \
+        -> dict[str, Any]:
     """`provenance` of a training with what the weights that it started from had seen, which it has seen as well.
 
     `start` has the digest of their file, whose header is their own provenance; their `methods` and `perturbations`,
-    each None where they do not say; and whether all their photographs are known. These stand among `photos`.
+    each None where they do not say; and whether all their photographs are known. These stand among `photos`. Where the
+    search that found `genotype` found theirs, its photographs are known if they are.
     """
     path, before = find_start(spec), start.provenance
+    search = (start.options.get("genotype") or {}).get("search")
+    if genotype and search and search == dict(genotype.provenance) and photos_known(before):
+        provenance = {**provenance, "selected_on": {**provenance["selected_on"], "photos": True}}
     known = {photo["digest"] for entries in provenance["photos"].values() for photo in entries}
     others = {photo["digest"]: photo for entries in before["photos"].values() for photo in entries
               if photo["digest"] not in known}

@@ -1,6 +1,7 @@
 """Fine-tuning: which weights are taken, what the result has seen, and what stays as it is."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from detectors.checkpoints import load_detector, save_detector
 from forgeries.photos import PhotoSet, find_photos
 from results.guards import methods_known, perturbations_known, photos_known, seen_methods, trained_on, unknown_selection
 from retrain.stage import run_retrain, trainees
-from retrain.start import freeze, start_from, widened
+from retrain.start import add_start, freeze, start_from, widened
 from retrain.trainer import train
-from search_space.genotype import genotype_dict
+from search_space.genotype import genotype_dict, genotype_from_dict
 
 PHOTOS = find_photos(Photos(dirs=[str(Path(__file__).parent.parent / "data" / "photos")]), 32)
 SPACE = {"cells": 2, "slots": 1, "channels": [64, 128], "strides": [2, 1], "dilations": [1, 1]}
@@ -126,6 +127,18 @@ def test_a_start_that_does_not_tell_makes_the_result_unknown():
         assert photos_known(known)
     assert not photos_known({"methods": None, "photos": {}})
     assert not photos_known(told | {"start": None, "selected_on": {"methods": None, "photos": False}})
+
+
+@pytest.mark.parametrize("search, photos, known", [
+    ({"seed": 1}, True, True), ({"seed": 2}, True, False), ({}, True, False), ({"seed": 1}, False, False)])
+def test_photographs_of_a_search_are_known_where_the_start_is_of_the_same_one(before, search, photos, known):
+    start = load_detector(before)
+    start = replace(start, options={**start.options, "genotype": {**start.options["genotype"], "search": search}},
+                    provenance={**start.provenance, "selected_on": {"methods": ["NS"], "photos": photos}})
+    told = {"methods": ["TE"], "photos": {"train": []}, "selected_on": {"methods": ["NS"], "photos": False}}
+    genotype = replace(genotype_from_dict(start.options["genotype"]), provenance={"seed": 1})
+    found = add_start(told, str(before), start, genotype)
+    assert found["selected_on"] == {"methods": ["NS"], "photos": known} and not told["selected_on"]["photos"]
 
 
 def test_frozen_parts_stay_and_the_others_move(tmp_path):
