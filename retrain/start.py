@@ -59,6 +59,9 @@ def start_from(module: nn.Module, title: str, spec: str) -> LoadedDetector:
             there[FIRST] = of_streams(there[FIRST], loaded.module, module)
         else:  # all zero it would not train
             del there[FIRST]
+        reader = attention_reader(module)
+        if reader == attention_reader(loaded.module):
+            there[reader] = of_attention(there[reader], loaded.module, module)
     fitting = {key: made for key, value in there.items()
                if key in own and (made := widened(value, own[key].shape)) is not None}
     names = [name for name, _ in module.named_parameters()]
@@ -82,6 +85,21 @@ def of_streams(value: Tensor, there: GIIDNet, own: GIIDNet) -> Tensor:
     columns = dict(zip(sizes, value.split(list(sizes.values()), 1), strict=True))
     return torch.cat([columns[name] if name in columns else value.new_zeros(len(value), size, *value.shape[2:])
                       for name, size in own.enhancement.sizes.items()], 1)
+
+
+def attention_reader(network: GIIDNet) -> str:
+    """The weights of the convolution that reads the features and what attention made of them."""
+    return next(f"decision.decoder.{name}.weight" for name, layer in network.decision.decoder.named_children()
+                if isinstance(layer, nn.Conv2d))
+
+
+def of_attention(value: Tensor, there: GIIDNet, own: GIIDNet) -> Tensor:
+    """The weights `value` that read the attention of `there` for the attention of `own`; those of an attention that
+    `there` has not start at zero."""
+    names = ["features", *(type(each).__name__ for each in there.decision.attention)]
+    parts = dict(zip(names, value.chunk(len(names), 1), strict=True))
+    wanted = ["features", *(type(each).__name__ for each in own.decision.attention)]
+    return torch.cat([parts.get(name, torch.zeros_like(parts["features"])) for name in wanted], 1)
 
 
 def widened(value: Tensor, shape: Sequence[int]) -> Tensor | None:

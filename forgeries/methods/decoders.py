@@ -1,4 +1,5 @@
-"""Re-synthesis by decoders that are new for each hole: drawn at random, fitted to the picture in closed form."""
+"""Decoders that are new for each hole, drawn at random and fitted to the picture in closed form: on what the hole hid,
+or on a fill of it."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +7,8 @@ import numpy as np
 
 from forgeries.methods.learned import one_thread
 from forgeries.methods.method import Method
+from forgeries.methods.patch import patch_match
+from forgeries.methods.pde import telea
 from forgeries.methods.region import around
 
 if TYPE_CHECKING:
@@ -46,6 +49,14 @@ def _random_decoder(image: np.ndarray, mask: np.ndarray, generator: np.random.Ge
     result = image.copy()
     result[place] = (made[0, :, :height, :width].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
     return result
+
+
+def _random_inpainter(image: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As inpainters do, invents the content and leaves the trace of a decoder: a fill, three in four by patches of the
+    picture and the others smooth, and `_random_decoder` on it and its surroundings."""
+    filled = patch_match(image, mask, generator, blend=True) if generator.random() < 0.75 \
+        else telea(image, mask, generator)
+    return _random_decoder(np.where(mask[..., None], filled, image), mask, generator)
 
 
 def _at_scale(picture: "Tensor", generator: np.random.Generator) -> "Tensor":
@@ -153,4 +164,6 @@ def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> "Tensor":
 DECODERS = (
     Method("RD", "re-synthesis", "a random decoder, fitted to the picture", "this project", _random_decoder, "medium",
            deterministic=False, blind=False),
+    Method("RI", "re-synthesis", "a fill, and a random decoder on it", "this project", _random_inpainter, "medium",
+           deterministic=False),
 )
