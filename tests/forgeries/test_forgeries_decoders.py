@@ -39,6 +39,17 @@ def test_content_stays_and_no_two_decoders_leave_the_same_trace(texture, hole):
     assert len({each.tobytes() for each in made}) == 12 and max(error) > 3 * min(error)
 
 
+def test_a_random_inpainter_invents_what_a_random_decoder_keeps(texture, hole):
+    hidden = texture.copy()
+    hidden[hole] = (200, 20, 20)
+    kept, made = (np.array([inpaint(hidden, hole, name, np.random.default_rng(seed))[hole].mean(0)
+                            for seed in range(6)]) for name in ("RD", "RI"))
+    assert np.abs(kept - (200, 20, 20)).max() < 40 < np.abs(made - (200, 20, 20)).min(0).max()
+    # The same fill has a new trace each time.
+    traces = {inpaint(texture, hole, "RI", np.random.default_rng(seed)).tobytes() for seed in range(12)}
+    assert len(traces) == 12
+
+
 def test_the_layer_is_the_least_squares_solution():
     generator = np.random.default_rng(1)
     features = torch.from_numpy(generator.standard_normal((1, 2, 12, 13), np.float32))

@@ -70,13 +70,12 @@ def test_a_training_starts_from_the_weights_and_at_no_rate_ends_there(before, tm
 
 
 def test_what_does_not_fit_is_told_and_keeps_its_own(before, capsys):
-    other = network(local_attention=False)
+    other = network(anomaly=True)
     own = {name: value.clone() for name, value in other.named_parameters()}
     start_from(other, "net", str(before))
     there = dict(load_detector(before).module.named_parameters())
-    # The decoder's first convolution takes the channels of two attentions less one.
-    unlike = [name for name, value in own.items() if there[name].shape != value.shape]
-    assert unlike == ["decision.decoder.1.weight"]
+    unlike = [name for name in own if name not in there]
+    assert unlike == ["anomaly.conv.weight"]
     for name, value in other.named_parameters():
         assert torch.equal(value, own[name] if name in unlike else there[name])
     line = capsys.readouterr().err
@@ -194,19 +193,20 @@ def test_other_kernels_and_other_groups_are_not_wider_ones(old, new):
     assert widened(torch.ones(old), new) is None
 
 
+@pytest.mark.parametrize("before", [{}, {"global_attention": False}, {"local_attention": False}])
 @pytest.mark.parametrize(("factor", "more"), [
     (2, {}), (3, {}), (1, {"streams": ["spectrum", "residual", "plain", "periods"], "anomaly": True}),
     (2, {"streams": ["plain", "residual", "spectrum"], "anomaly": True})])
-def test_a_larger_network_starts_with_the_maps_of_the_narrow_one(tmp_path, factor, more):
+def test_a_larger_network_starts_with_the_maps_of_the_narrow_one(tmp_path, factor, more, before):
     space = {**SPACE, "slots": 3, "operations": ["sep3", "highpass5", "se_sep3"], "streams": [["plain", "residual"]]}
     config = configure().model_copy(update={"space": type(configure().space).model_validate(space)})
     genotype = trainees(config, Path())["giidnet-random"]
     torch.manual_seed(0)
-    narrow = create_detector("giidnet", genotype=genotype, width=0.125)
+    narrow = create_detector("giidnet", genotype=genotype, width=0.125, **before)
     with torch.no_grad():
         for _ in range(3):
             narrow.logits(torch.rand(4, 3, 32, 32))  # statistics of its own
-    save_detector(tmp_path, "giidnet", narrow, {"genotype": genotype_dict(genotype), "width": 0.125},
+    save_detector(tmp_path, "giidnet", narrow, {"genotype": genotype_dict(genotype), "width": 0.125, **before},
                   {"methods": [], "perturbations": [], "photos": {}})
     wide = create_detector("giidnet", genotype=genotype, width=0.125 * factor, **more)
     start_from(wide, "giidnet", str(tmp_path))
