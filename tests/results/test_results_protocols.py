@@ -16,7 +16,7 @@ from results.protocols import Training, plan
 from search_space.genotype import released_genotype, write_genotype
 
 # By what they are, not by the code: what decodes like a network and what does not.
-NETWORKS = {name for name in METHODS if name.startswith(("RS-", "GC-", "RD"))}
+NETWORKS = {name for name in METHODS if name.startswith(("RS-", "GC-", "RD", "RI"))}
 DIFFUSION = {"type": "command", "name": "SD", "kind": "diffusion",
              "command": ["/bin/sh", "-c", "cp {image} {output}; : {mask}"]}
 
