@@ -23,7 +23,7 @@ def patch_match(image: np.ndarray, mask: np.ndarray, generator: np.random.Genera
             return paint(image, mask, patch_size=side, seed=seed, poisson_blend=blend)
         except ValueError as error:
             reason = error
-    raise UserError(f"method 'PM': {reason}; lower forgeries.mask_fraction or --fraction")
+    raise UserError(f"PatchMatch: {reason}; lower forgeries.mask_fraction or --fraction")
 
 
 PATCHES = (

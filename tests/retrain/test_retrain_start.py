@@ -71,16 +71,17 @@ def test_a_training_starts_from_the_weights_and_at_no_rate_ends_there(before, tm
 
 def test_what_does_not_fit_is_told_and_keeps_its_own(before, capsys):
     other = network(anomaly=True)
+    other.decision.decoder[1] = torch.nn.Conv2d(other.decision.decoder[1].in_channels, 16, 5)
     own = {name: value.clone() for name, value in other.named_parameters()}
     start_from(other, "net", str(before))
     there = dict(load_detector(before).module.named_parameters())
-    unlike = [name for name in own if name not in there]
-    assert unlike == ["anomaly.conv.weight"]
+    unlike = [name for name, value in own.items() if name not in there or there[name].shape != value.shape]
+    assert unlike == ["decision.decoder.1.weight", "anomaly.conv.weight"]
     for name, value in other.named_parameters():
         assert torch.equal(value, own[name] if name in unlike else there[name])
     line = capsys.readouterr().err
-    assert line.endswith(f"{len(own) - 1} of {len(own)} tensors of weights; not there, or of another shape: "
-                         f"{unlike[0]}\n")
+    assert line.endswith(f"{len(own) - 2} of {len(own)} tensors of weights; not there, or of another shape: "
+                         f"{unlike[0]}, {unlike[1]}\n")
     assert line.count("\n") == 1
 
 
